@@ -1,0 +1,81 @@
+//===- Moe.h - The dialect's C++ face ---------------------------*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_IR_MOE_H
+#define MOE_DIALECT_MOE_IR_MOE_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/Interfaces/ControlFlowInterfaces.h"
+#include "mlir/Interfaces/DestinationStyleOpInterface.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/ADT/APFloat.h"
+
+#include "moe/Dialect/Moe/IR/MoeEnums.h.inc"
+
+namespace mlir::moe {
+
+/// Which optional operands a moe.route has; a router says which it takes.
+struct RouteOperandSet {
+  bool selectionBias = false;
+  bool expertScale = false;
+  bool indices = false;
+};
+
+/// What a token body may read. Rows belong to the token and are read by
+/// tensor.extract at an index that is equal for all tokens.
+struct TokenBodyInputs {
+  Value logits;        ///< tensor<R x compute type>, the token's row.
+  Value selectionBias; ///< tensor<R x float>, shared; may be null.
+  Value expertScale;   ///< tensor<R x float>, shared; may be null.
+  Value indices;       ///< tensor<k x i32>, the token's row; may be null.
+  int64_t width;       ///< R.
+  FloatType computeType;
+};
+
+/// What a token body gives: per slot an i32 id and a weight of compute type.
+struct TokenBodyResult {
+  SmallVector<Value> ids;
+  SmallVector<Value> weights;
+};
+
+namespace detail {
+/// A double in the syntax of attribute parameters, exact to the last digit.
+FailureOr<APFloat> parseDouble(AsmParser &parser);
+void printDouble(AsmPrinter &printer, const APFloat &value);
+} // namespace detail
+
+/// Names of the attributes that entries and their arguments carry.
+constexpr StringLiteral kEntryAttrName = "moe.entry";
+constexpr StringLiteral kNameAttrName = "moe.name";
+constexpr StringLiteral kDimsAttrName = "moe.dims";
+constexpr StringLiteral kBoundsAttrName = "moe.bounds";
+constexpr StringLiteral kLayoutAttrName = "moe.layout";
+
+/// The version that bytecode of this dialect carries.
+constexpr uint64_t kDialectVersion = 1;
+
+} // namespace mlir::moe
+
+#include "moe/Dialect/Moe/IR/MoeDialect.h.inc"
+
+#include "moe/Dialect/Moe/IR/MoeAttrInterfaces.h.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "moe/Dialect/Moe/IR/MoeAttrs.h.inc"
+
+#define GET_OP_CLASSES
+#include "moe/Dialect/Moe/IR/MoeOps.h.inc"
+
+#endif // MOE_DIALECT_MOE_IR_MOE_H

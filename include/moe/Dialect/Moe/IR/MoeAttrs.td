@@ -1,0 +1,216 @@
+//===- MoeAttrs.td - Attributes: routers, capacity, layout, activation -*- tablegen -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_IR_MOEATTRS_TD
+#define MOE_DIALECT_MOE_IR_MOEATTRS_TD
+
+include "moe/Dialect/Moe/IR/MoeEnums.td"
+include "moe/Dialect/Moe/IR/MoeInterfaces.td"
+
+class Moe_Attr<string name, string attrMnemonic, list<Trait> traits = []>
+    : AttrDef<Moe_Dialect, name, traits> {
+  let mnemonic = attrMnemonic;
+}
+
+/// A double, printed with as many digits as it needs.
+class Moe_F64Param<string default>
+    : DefaultValuedParameter<"::llvm::APFloat",
+                             "::llvm::APFloat(double(" # default # "))"> {
+  let comparator = "$_lhs.bitwiseIsEqual($_rhs)";
+  let parser = "::mlir::moe::detail::parseDouble($_parser)";
+  let printer = "::mlir::moe::detail::printDouble($_printer, $_self)";
+}
+
+class Moe_EnumParam<string enum, string default>
+    : DefaultValuedParameter<"::mlir::moe::" # enum,
+                             "::mlir::moe::" # enum # "::" # default>;
+
+class Moe_IntParam<string default>
+    : DefaultValuedParameter<"int64_t", default>;
+
+def Moe_TopKAttr : Moe_Attr<"TopK", "top_k",
+    [DeclareAttrInterfaceMethods<Moe_RouterAttrInterface>]> {
+  let summary = "token choice by the k largest scores, with every published setting";
+  let description = [{
+    On one row of R logits r: r' = softcap * tanh(r / softcap) where softcap is
+    positive; s = score(r'), rounded once to `score_dtype` where given. The
+    choice compares s + bias where a selection bias is given, else r' itself
+    (the scores are increasing in it, and f32 scores underflow into false
+    ties). Experts lie in `groups` equal groups in order; where `kept_groups`
+    is less, a group's score is its largest choice key or the sum of its two
+    largest, the best groups are kept (ties to the lower group), and experts of
+    the others get `group_fill` as their key. The k largest keys win, in
+    descending order.
+
+    The weights are the unbiased scores of the winners (`domain = topk`: the
+    score function over the k winners' logits alone), divided by their sum or
+    p-norm (`normalize`; `eps` is added to the divisor or is its minimum),
+    times `scale`, times the chosen expert's scale where that operand is given.
+    With the operand `indices` nothing is chosen: the weights of the given ids
+    are computed, empty slots (-1) stay empty and are left out of the divisor.
+
+    Ties: larger key, then lower id. A row with NaN has ids in range and
+    distinct; its weights are NaN where the score or divisor is.
+
+    Sources: the settings are those of the published families as read in
+    huggingface/transformers; DeepSeek-V2 (2405.04434) and DeepSeek-V3
+    (2412.19437) for groups and bias.
+
+    Example: `#moe.top_k<k = 8, score = sigmoid, groups = 8, kept_groups = 4,
+    group_score = top2sum, normalize = sum, eps = 1.0e-20, scale = 2.5>`
+  }];
+  let parameters = (ins
+    "int64_t":$k,
+    Moe_EnumParam<"ScoreKind", "softmax">:$score,
+    Moe_EnumParam<"ScoreDomain", "all">:$domain,
+    Moe_F64Param<"0.0">:$softcap,
+    Moe_IntParam<"1">:$groups,
+    Moe_IntParam<"1">:$kept_groups,
+    Moe_EnumParam<"GroupScore", "max">:$group_score,
+    Moe_EnumParam<"GroupFill", "neg_inf">:$group_fill,
+    Moe_EnumParam<"Normalize", "none">:$normalize,
+    Moe_F64Param<"1.0">:$p,
+    Moe_F64Param<"0.0">:$eps,
+    Moe_EnumParam<"EpsMode", "add">:$eps_mode,
+    Moe_F64Param<"1.0">:$scale,
+    OptionalParameter<"::mlir::FloatType">:$score_dtype
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def Moe_CapacityAttr : Moe_Attr<"Capacity", "capacity"> {
+  let summary = "how many assignments an expert takes from a group of tokens";
+  let description = [{
+    `fixed` where positive; otherwise, for a group of T tokens, E experts and
+    k slots a token, round(factor * T / E) (`per = tokens`) or
+    round(factor * T * k / E) (`per = slots`), with `rounding` floor, ceil or
+    nearest (halves up), then up to a multiple of `multiple`, then at least
+    `min`. Computed in f64.
+
+    Example: `#moe.capacity<factor = 1.25, rounding = ceil, multiple = 4>`
+  }];
+  let parameters = (ins
+    Moe_IntParam<"0">:$fixed,
+    Moe_F64Param<"1.0">:$factor,
+    Moe_EnumParam<"Rounding", "floor">:$rounding,
+    Moe_EnumParam<"CapacityPer", "tokens">:$per,
+    Moe_IntParam<"1">:$multiple,
+    Moe_IntParam<"1">:$min
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The capacity for a group of `tokens` tokens, as index arithmetic on a
+    /// value; constant for a constant.
+    ::mlir::OpFoldResult build(::mlir::OpBuilder &builder,
+                               ::mlir::Location loc,
+                               ::mlir::OpFoldResult tokens, int64_t numExperts,
+                               int64_t numSlots) const;
+    /// The most slots that an expert who chooses can fill from `tokens` tokens
+    /// in `groups` groups; exactly the rule, at most `tokens`, for one group.
+    ::mlir::OpFoldResult buildChoiceBound(::mlir::OpBuilder &builder,
+                                          ::mlir::Location loc,
+                                          ::mlir::OpFoldResult tokens,
+                                          ::mlir::OpFoldResult groups,
+                                          int64_t numExperts) const;
+  }];
+}
+
+def Moe_ExpertChoiceAttr : Moe_Attr<"ExpertChoice", "expert_choice",
+    [DeclareAttrInterfaceMethods<Moe_RouterAttrInterface>]> {
+  let summary = "every expert takes the tokens that score highest with it";
+  let description = [{
+    S = softmax of the logits over the experts of a token (`axis = experts`),
+    or over the tokens of a group for each expert (`axis = tokens`). Expert e
+    takes from each group the C tokens with the largest S[., e], C by
+    `capacity` and at most the group's size; ties to the lower token. Its
+    weights are S, divided where `normalize = sum` by max(1, number of experts
+    that took the token).
+
+    Source: arXiv 2202.09368; the token axis and the division are the variant
+    of tensorflow/mesh.
+
+    Example: `#moe.expert_choice<capacity = <factor = 2.0>, axis = experts>`
+  }];
+  let parameters = (ins
+    "::mlir::moe::CapacityAttr":$capacity,
+    Moe_EnumParam<"ChoiceAxis", "experts">:$axis,
+    Moe_EnumParam<"Normalize", "none">:$normalize
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def Moe_LayoutAttr : Moe_Attr<"Layout", "layout"> {
+  let summary = "how expert weights lie in memory";
+  let description = [{
+    The five facts that no checkpoint records: `orientation` of the up (and
+    gate) weight and `down` orientation (out_in: [.., out, in]); `pairing` of
+    gate and up on the output axis (one block after the other, interleaved
+    element by element, or two tensors); which comes first (`order`); the
+    expert axis, leading or folded into the first weight axis
+    (`expert_axis = folded`: [E*rows, cols]); `shards`, the number of equal
+    parts of the output axis inside each of which a cat pairing is made.
+    Biases follow pairing, order and shards. For ungated experts pairing,
+    order and shards are ignored.
+
+    Example: `#moe.layout<orientation = in_out, down = in_out, pairing = interleaved>`
+  }];
+  let parameters = (ins
+    EnumParameter<Moe_Orientation>:$orientation,
+    Moe_EnumParam<"Orientation", "out_in">:$down,
+    Moe_EnumParam<"Pairing", "cat">:$pairing,
+    Moe_EnumParam<"PairOrder", "gate_up">:$order,
+    Moe_EnumParam<"ExpertAxis", "lead">:$expert_axis,
+    Moe_IntParam<"1">:$shards
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The shape of one weight of a projection with `out` output and `in` input
+    /// features per expert (`out` counts gate and up where they are fused; a
+    /// bias has no input axis).
+    ::llvm::SmallVector<int64_t> getShape(::mlir::moe::Projection projection,
+                                          int64_t numExperts, int64_t out,
+                                          int64_t in) const;
+    /// The inverse: output and input features of a weight of this layout, or
+    /// failure where rank or divisibility do not fit.
+    ::llvm::FailureOr<std::pair<int64_t, int64_t>>
+    getFeatures(::mlir::moe::Projection projection, int64_t numExperts,
+                ::llvm::ArrayRef<int64_t> shape) const;
+    /// Whether one tensor holds gate and up of gated experts.
+    bool isFused() const {
+      return getPairing() != ::mlir::moe::Pairing::separate;
+    }
+  }];
+}
+
+def Moe_ActivationAttr : Moe_Attr<"Activation", "activation",
+    [DeclareAttrInterfaceMethods<Moe_ActivationAttrInterface>]> {
+  let summary = "an expert's activation function";
+  let description = [{
+    On a gate value g and, for gated experts, an up value u. With style
+    `plain`: act(g) * u; with a positive `limit` L, act(min(g, L)) *
+    clamp(u, -L, L). With style `oai`: g' = min(g, L), u' = clamp(u, -L, L),
+    g' * sigmoid(alpha * g') * (u' + 1). Ungated: act(g), clamped from above
+    where a limit is given. gelu is the erf form, relu2 is relu squared.
+
+    Example: `#moe.activation<kind = silu, style = oai, limit = 7.0>`
+  }];
+  let parameters = (ins
+    EnumParameter<Moe_ActivationKind>:$kind,
+    Moe_EnumParam<"ActivationStyle", "plain">:$style,
+    Moe_F64Param<"0.0">:$limit,
+    Moe_F64Param<"1.702">:$alpha
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+#endif // MOE_DIALECT_MOE_IR_MOEATTRS_TD

@@ -1,0 +1,74 @@
+//===- MoeEnums.td - Enumerations -*- tablegen -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_IR_MOEENUMS_TD
+#define MOE_DIALECT_MOE_IR_MOEENUMS_TD
+
+include "moe/Dialect/Moe/IR/MoeBase.td"
+
+class Moe_Enum<string name, string summary, list<string> cases>
+    : I32EnumAttr<name, summary,
+        !foreach(i, !range(!size(cases)),
+                 I32EnumAttrCase<cases[i], i>)> {
+  let cppNamespace = "::mlir::moe";
+  let genSpecializedAttr = 0;
+}
+
+def Moe_ScoreKind : Moe_Enum<"ScoreKind", "score function",
+    ["softmax", "sigmoid", "sqrt_softplus", "none"]>;
+def Moe_ScoreDomain : Moe_Enum<"ScoreDomain", "experts a score is taken over",
+    ["all", "topk"]>;
+def Moe_Normalize : Moe_Enum<"Normalize", "normalisation of chosen scores",
+    ["none", "sum", "pnorm"]>;
+def Moe_EpsMode : Moe_Enum<"EpsMode", "how the divisor is kept from zero",
+    ["add", "clamp"]>;
+def Moe_GroupScore : Moe_Enum<"GroupScore", "score of a group of experts",
+    ["max", "top2sum"]>;
+def Moe_GroupFill : Moe_Enum<"GroupFill", "choice key in a dropped group",
+    ["neg_inf", "zero"]>;
+def Moe_Rounding : Moe_Enum<"Rounding", "rounding of a capacity",
+    ["floor", "ceil", "nearest"]>;
+def Moe_CapacityPer : Moe_Enum<"CapacityPer", "what a capacity is a share of",
+    ["tokens", "slots"]>;
+def Moe_QueueOrder : Moe_Enum<"QueueOrder", "who is served first",
+    ["first_come", "prioritized"]>;
+def Moe_ChoiceAxis : Moe_Enum<"ChoiceAxis", "axis of the score of expert choice",
+    ["experts", "tokens"]>;
+def Moe_Choice : Moe_Enum<"Choice", "who chose: tokens or experts",
+    ["token", "expert"]>;
+def Moe_Locality : Moe_Enum<"Locality", "what one token's routing depends on",
+    ["token", "mixed", "global"]>;
+def Moe_Orientation : Moe_Enum<"Orientation", "order of a weight's two axes",
+    ["out_in", "in_out"]>;
+def Moe_Pairing : Moe_Enum<"Pairing", "how gate and up lie in the weight",
+    ["cat", "interleaved", "separate"]>;
+def Moe_PairOrder : Moe_Enum<"PairOrder", "which of gate and up comes first",
+    ["gate_up", "up_gate"]>;
+def Moe_ExpertAxis : Moe_Enum<"ExpertAxis", "where the expert axis is",
+    ["lead", "folded"]>;
+def Moe_ActivationKind : Moe_Enum<"ActivationKind", "activation function",
+    ["silu", "gelu", "gelu_tanh", "relu", "relu2", "identity"]>;
+def Moe_ActivationStyle : Moe_Enum<"ActivationStyle", "form of a gated activation",
+    ["plain", "oai"]>;
+def Moe_AuxLossKind : Moe_Enum<"AuxLossKind", "auxiliary loss",
+    ["balance", "importance", "z"]>;
+def Moe_Projection : Moe_Enum<"Projection", "one of an expert's weights",
+    ["up", "down", "up_bias"]>;
+
+/// The enumerations that ops hold as inherent attributes.
+class Moe_EnumAttr<EnumInfo info, string name>
+    : EnumAttr<Moe_Dialect, info, name> {
+  let assemblyFormat = "`<` $value `>`";
+}
+def Moe_ChoiceAttr : Moe_EnumAttr<Moe_Choice, "choice">;
+def Moe_QueueOrderAttr : Moe_EnumAttr<Moe_QueueOrder, "queue">;
+def Moe_ScoreKindAttr : Moe_EnumAttr<Moe_ScoreKind, "score">;
+def Moe_AuxLossKindAttr : Moe_EnumAttr<Moe_AuxLossKind, "aux_loss">;
+def Moe_ProjectionAttr : Moe_EnumAttr<Moe_Projection, "projection">;
+
+#endif // MOE_DIALECT_MOE_IR_MOEENUMS_TD

@@ -1,0 +1,80 @@
+//===- MoeInterfaces.td - Interfaces of router and activation attributes -*- tablegen -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_IR_MOEINTERFACES_TD
+#define MOE_DIALECT_MOE_IR_MOEINTERFACES_TD
+
+include "mlir/IR/OpBase.td"
+
+def Moe_RouterAttrInterface : AttrInterface<"RouterAttrInterface"> {
+  let cppNamespace = "::mlir::moe";
+  let description = [{
+    A router: the rule by which logits become a routing. A router is an
+    attribute, so that a compiler can register its own; nothing in the passes
+    names one. This interface holds what is declared; the code a token-local
+    router runs is the `TokenBodyAttrInterface`, which can be attached from
+    outside.
+  }];
+  let methods = [
+    InterfaceMethod<[{
+      What the routing of one token depends on: its own logits (`token`), its
+      group's through a mix in front (`mixed`), or its group's (`global`).
+    }], "::mlir::moe::Locality", "getLocality">,
+    InterfaceMethod<[{
+      The number of slots k of a token, or std::nullopt where experts choose.
+    }], "std::optional<int64_t>", "getNumSlots">,
+    InterfaceMethod<[{
+      Whether it draws random numbers in training.
+    }], "bool", "isSampled", (ins), [{}], [{ return false; }]>,
+    InterfaceMethod<[{
+      Checks the router against a router width and the optional operands that
+      are present, and reports what does not fit.
+    }], "::llvm::LogicalResult", "verifyRoute",
+      (ins "::llvm::function_ref<::mlir::InFlightDiagnostic()>":$emitError,
+           "int64_t":$width, "const ::mlir::moe::RouteOperandSet &":$operands)>
+  ];
+}
+
+def Moe_TokenBodyAttrInterface : AttrInterface<"TokenBodyAttrInterface"> {
+  let cppNamespace = "::mlir::moe";
+  let description = [{
+    The code of a token-local router: arith, math and scf on scalars of one
+    token, without branches that depend on the token. The framework owns the
+    token axis and makes of this body a scalar loop, SIMD lanes or GPU lanes.
+
+    Rules that make this possible: every scf.for has bounds that are equal for
+    all tokens; a row is read at an index equal for all tokens (constants and
+    induction variables); a choice is an arith.select.
+  }];
+  let methods = [
+    InterfaceMethod<[{
+      Emits the body at the builder's place and returns ids and weights, one
+      scalar a slot: i32 and the body's compute type.
+    }], "::mlir::moe::TokenBodyResult", "buildTokenBody",
+      (ins "::mlir::ImplicitLocOpBuilder &":$builder,
+           "const ::mlir::moe::TokenBodyInputs &":$inputs)>
+  ];
+}
+
+def Moe_ActivationAttrInterface : AttrInterface<"ActivationAttrInterface"> {
+  let cppNamespace = "::mlir::moe";
+  let description = [{
+    An expert's activation: a generated body on scalars, never a name that a
+    kernel looks up. Attachable from outside.
+  }];
+  let methods = [
+    InterfaceMethod<[{
+      Emits the activation of a gate value and, where gated, an up value, both
+      of the same floating-point type; `up` is null where ungated.
+    }], "::mlir::Value", "buildActivation",
+      (ins "::mlir::ImplicitLocOpBuilder &":$builder, "::mlir::Value":$gate,
+           "::mlir::Value":$up)>
+  ];
+}
+
+#endif // MOE_DIALECT_MOE_IR_MOEINTERFACES_TD

@@ -1,0 +1,263 @@
+//===- MoeRoutingOps.td - Ops from rows to a routing -*- tablegen -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_IR_MOEROUTINGOPS_TD
+#define MOE_DIALECT_MOE_IR_MOEROUTINGOPS_TD
+
+include "moe/Dialect/Moe/IR/MoeAttrs.td"
+include "mlir/Interfaces/ControlFlowInterfaces.td"
+include "mlir/Interfaces/DestinationStyleOpInterface.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+/// A tensor of floats of the given ranks.
+class Moe_FloatTensor<list<int> ranks>
+    : TensorRankOf<[AnyFloat], ranks>;
+class Moe_IndexTensor<list<int> ranks> : TensorRankOf<[I32], ranks>;
+class Moe_MaskTensor<list<int> ranks> : TensorRankOf<[I1], ranks>;
+
+class Moe_Op<string mnemonic, list<Trait> traits = []>
+    : Op<Moe_Dialect, mnemonic, traits>;
+
+/// An op of a layer: pure, on tensors, shapes reified from its operands.
+class Moe_LayerOp<string mnemonic, list<Trait> traits = []>
+    : Moe_Op<mnemonic, !listconcat([Pure,
+        DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface,
+                                  ["reifyResultShapes"]>],
+        traits)> {
+  let hasVerifier = 1;
+}
+
+def Moe_GateOp : Moe_LayerOp<"gate"> {
+  let summary = "token rows to router logits";
+  let description = [{
+    logits[t, r] = sum_h input[t, h] * weight[r, h] + bias[r]: input [T, H],
+    weight [R, H], bias [R], result [T, R]. Products accumulate in f32 (f64
+    where an operand or the result is f64), in the order of h, and round once
+    to the result's type; that type is the family's logit dtype.
+
+    A NaN in a token's row makes that token's logits NaN and no other's.
+
+    Labels: gate_c1 H of input and weight; gate_c2 R of weight, bias and
+    result; gate_c3 T of input and result.
+
+    ```mlir
+    %logits = moe.gate %x, %w bias(%b : tensor<8xf32>)
+        : (tensor<?x64xf32>, tensor<8x64xf32>) -> tensor<?x8xf32>
+    ```
+  }];
+  let arguments = (ins
+    Moe_FloatTensor<[2]>:$input,
+    Moe_FloatTensor<[2]>:$weight,
+    Optional<Moe_FloatTensor<[1]>>:$bias
+  );
+  let results = (outs Moe_FloatTensor<[2]>:$logits);
+  let assemblyFormat = [{
+    $input `,` $weight (`bias` `(` $bias^ `:` type($bias) `)`)? attr-dict
+    `:` `(` type($input) `,` type($weight) `)` `->` type($logits)
+  }];
+}
+
+def Moe_ScoreOp : Moe_LayerOp<"score"> {
+  let summary = "logits to scores";
+  let description = [{
+    Row by row: softmax over the R logits, sigmoid, sqrt(softplus), or none,
+    after softcap * tanh(logit / softcap) where `softcap` is positive. logits
+    [T, R], scores [T, R]. Computed in f32 (f64 for f64 logits), one rounding
+    to the result's type. Routers score by themselves; this op serves mixes of
+    probabilities and losses. A row with NaN has NaN scores under softmax.
+
+    Labels: score_c1 equal shapes; score_c2 softcap not negative.
+
+    ```mlir
+    %s = moe.score %logits by softmax : tensor<?x8xf32> -> tensor<?x8xf32>
+    ```
+  }];
+  let arguments = (ins
+    Moe_FloatTensor<[2]>:$logits,
+    Moe_ScoreKindAttr:$kind,
+    DefaultValuedAttr<F64Attr, "0.0">:$softcap
+  );
+  let results = (outs Moe_FloatTensor<[2]>:$scores);
+  let assemblyFormat = [{
+    $logits `by` custom<ScoreKind>($kind) attr-dict
+    `:` type($logits) `->` type($scores)
+  }];
+}
+
+def Moe_RouteOp : Moe_LayerOp<"route", [AttrSizedOperandSegments]> {
+  let summary = "token choice: every token takes experts";
+  let description = [{
+    Applies a router to logits [T, R]: ids [T, k] (i32, in the router's order)
+    and weights [T, k], rounded once to their type. An empty slot has id -1 and
+    weight 0. A token whose `mask` is false has empty slots only.
+
+    Optional operands, where the router takes them: `bias` [R] moves the choice
+    and not the weights; `expert_scale` [R] multiplies the weight of a chosen
+    expert; `indices` [T, k] replaces the choice (an id outside [-1, R) is a
+    run-time error of the entry).
+
+    Labels: route_c1 the router is token-local or mixed; route_c2 k of the
+    router and the results; route_c3 T of all; route_c4 width R of the optional
+    operands; route_c5 shape of indices; plus the router's own, top_k_c1 k at
+    most R, top_k_c2 groups divide R, top_k_c3 kept experts are at least k,
+    top_k_c4 no bias or groups with given indices.
+
+    ```mlir
+    %ids, %weights = moe.route #moe.top_k<k = 2, normalize = sum> %logits
+        mask(%mask : tensor<?xi1>)
+        : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+    ```
+  }];
+  let arguments = (ins
+    Moe_FloatTensor<[2]>:$logits,
+    Optional<Moe_FloatTensor<[1]>>:$selection_bias,
+    Optional<Moe_FloatTensor<[1]>>:$expert_scale,
+    Optional<Moe_IndexTensor<[2]>>:$indices,
+    Optional<Moe_MaskTensor<[1]>>:$token_mask,
+    Moe_RouterAttrInterface:$router
+  );
+  let results = (outs
+    Moe_IndexTensor<[2]>:$ids,
+    Moe_FloatTensor<[2]>:$weights
+  );
+  let assemblyFormat = [{
+    $router $logits
+    oilist(`bias` `(` $selection_bias `:` type($selection_bias) `)`
+         | `expert_scale` `(` $expert_scale `:` type($expert_scale) `)`
+         | `indices` `(` $indices `:` type($indices) `)`
+         | `mask` `(` $token_mask `:` type($token_mask) `)`)
+    attr-dict `:` type($logits) `->` type($ids) `,` type($weights)
+  }];
+}
+
+def Moe_RouteExpertsOp : Moe_LayerOp<"route_experts", [AttrSizedOperandSegments]> {
+  let summary = "expert choice: every expert takes tokens";
+  let description = [{
+    Applies a router by which experts choose to logits [T, E]: token ids [E, C]
+    (i32) and weights [E, C]. C is the router's capacity rule applied to T; it
+    is part of the op's shape function. With `groups` (offsets [G+1] from 0 to
+    T, ascending; otherwise a run-time error of the entry) each expert chooses
+    in every group apart, C is the rule's bound for T tokens in G groups, and
+    the slots of one group follow those of the one before. Unused slots have id
+    -1 and weight 0. A masked token cannot be chosen. A token with a NaN score
+    is chosen last.
+
+    Labels: route_experts_c1 the router has experts choose; route_experts_c2 E
+    of logits and results; route_experts_c3 C of both results; route_experts_c4
+    T of the mask; route_experts_c5 a static C is the rule's.
+
+    ```mlir
+    %tokens, %weights = moe.route_experts
+        #moe.expert_choice<capacity = <factor = 2.0>> %logits
+        : tensor<?x8xf32> -> tensor<8x?xi32>, tensor<8x?xf32>
+    ```
+  }];
+  let arguments = (ins
+    Moe_FloatTensor<[2]>:$logits,
+    Optional<Moe_MaskTensor<[1]>>:$token_mask,
+    Optional<Moe_IndexTensor<[1]>>:$group_offsets,
+    Moe_RouterAttrInterface:$router
+  );
+  let results = (outs
+    Moe_IndexTensor<[2]>:$ids,
+    Moe_FloatTensor<[2]>:$weights
+  );
+  let assemblyFormat = [{
+    $router $logits
+    oilist(`mask` `(` $token_mask `:` type($token_mask) `)`
+         | `groups` `(` $group_offsets `:` type($group_offsets) `)`)
+    attr-dict `:` type($logits) `->` type($ids) `,` type($weights)
+  }];
+}
+
+def Moe_LimitCapacityOp : Moe_LayerOp<"limit_capacity",
+    [AllTypesMatch<["ids", "kept_ids"]>,
+     AllTypesMatch<["weights", "kept_weights"]>]> {
+  let summary = "drops assignments past the capacity of an expert";
+  let description = [{
+    Takes the ids and weights [T, k] of a token choice and empties every slot
+    (id -1, weight 0) that finds its expert full. Experts serve the first slots
+    of all tokens, then the second slots, and so on; within one slot by token
+    index (`first_come`) or by falling weight of the token's first slot, ties to
+    the lower token and NaN last (`prioritized`, batch-prioritised routing). The
+    other weights are not renormalised. With `groups` every group has a capacity
+    and a queue of its own. Ids at or past `experts` (identity experts) have no
+    capacity.
+
+    Labels: limit_capacity_c1 shapes of ids and weights agree;
+    limit_capacity_c2 experts >= 1.
+
+    ```mlir
+    %kept, %w = moe.limit_capacity %ids, %weights experts 8
+        by #moe.capacity<factor = 1.25, per = slots> queue <first_come>
+        : tensor<?x2xi32>, tensor<?x2xf32>
+    ```
+  }];
+  let arguments = (ins
+    Moe_IndexTensor<[2]>:$ids,
+    Moe_FloatTensor<[2]>:$weights,
+    Optional<Moe_IndexTensor<[1]>>:$group_offsets,
+    I64Attr:$num_experts,
+    Moe_CapacityAttr:$capacity,
+    Moe_QueueOrderAttr:$queue
+  );
+  let results = (outs
+    Moe_IndexTensor<[2]>:$kept_ids,
+    Moe_FloatTensor<[2]>:$kept_weights
+  );
+  let assemblyFormat = [{
+    $ids `,` $weights `experts` $num_experts `by` $capacity `queue` $queue
+    (`groups` `(` $group_offsets^ `:` type($group_offsets) `)`)? attr-dict
+    `:` type($ids) `,` type($weights)
+  }];
+}
+
+def Moe_AuxLossOp : Moe_LayerOp<"aux_loss", [AttrSizedOperandSegments]> {
+  let summary = "auxiliary training loss of a routing";
+  let description = [{
+    One scalar, times `coefficient`; masked tokens take no part, and without
+    tokens the loss is 0. scores [T, R], ids [T, k].
+
+    - `balance`: R * sum_e f_e * P_e, f_e the number of slots that chose e over
+      T, P_e the mean score. Its value at balance is k. (Switch, 2101.03961; the
+      count is a constant to the gradient.)
+    - `importance`: squared coefficient of variation (population) of the summed
+      scores of the experts. (1701.06538)
+    - `z`: mean over tokens of logsumexp(scores[t, :])^2; give it logits.
+      (ST-MoE, 2202.08906)
+
+    With `groups` the losses of the groups are averaged over the groups that
+    have tokens.
+
+    Labels: aux_loss_c1 ids are given exactly for balance; aux_loss_c2 T of all.
+
+    ```mlir
+    %loss = moe.aux_loss <balance> %scores ids(%ids : tensor<?x2xi32>)
+        coefficient 1.000000e-02 : tensor<?x8xf32> -> tensor<f32>
+    ```
+  }];
+  let arguments = (ins
+    Moe_AuxLossKindAttr:$kind,
+    Moe_FloatTensor<[2]>:$scores,
+    Optional<Moe_IndexTensor<[2]>>:$ids,
+    Optional<Moe_MaskTensor<[1]>>:$token_mask,
+    Optional<Moe_IndexTensor<[1]>>:$group_offsets,
+    F64Attr:$coefficient
+  );
+  let results = (outs Moe_FloatTensor<[0]>:$loss);
+  let assemblyFormat = [{
+    $kind $scores
+    oilist(`ids` `(` $ids `:` type($ids) `)`
+         | `mask` `(` $token_mask `:` type($token_mask) `)`
+         | `groups` `(` $group_offsets `:` type($group_offsets) `)`)
+    `coefficient` $coefficient attr-dict `:` type($scores) `->` type($loss)
+  }];
+}
+
+#endif // MOE_DIALECT_MOE_IR_MOEROUTINGOPS_TD

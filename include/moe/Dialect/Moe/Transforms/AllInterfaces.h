@@ -1,0 +1,30 @@
+//===- AllInterfaces.h - External models of the dialect ---------*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_DIALECT_MOE_TRANSFORMS_ALLINTERFACES_H
+#define MOE_DIALECT_MOE_TRANSFORMS_ALLINTERFACES_H
+
+namespace mlir {
+class DialectRegistry;
+} // namespace mlir
+
+namespace mlir::moe {
+
+/// Token bodies of the built-in routers.
+void registerTokenBodyModels(DialectRegistry &registry);
+/// One-shot bufferization of the grouped primitives.
+void registerBufferizableModels(DialectRegistry &registry);
+/// Tiling over tokens of the token-local layer ops.
+void registerTilingModels(DialectRegistry &registry);
+
+/// All of the above.
+void registerAllInterfaces(DialectRegistry &registry);
+
+} // namespace mlir::moe
+
+#endif // MOE_DIALECT_MOE_TRANSFORMS_ALLINTERFACES_H

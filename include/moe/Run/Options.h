@@ -1,0 +1,50 @@
+//===- Options.h - The command line of moe-run ---------------- -*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_RUN_OPTIONS_H
+#define MOE_RUN_OPTIONS_H
+
+#include "moe/IO/Expected.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace moe::run {
+
+enum class Target { Cpu, Oracle };
+
+/// NAME=TEXT, as given.
+using Setting = std::pair<std::string, std::string>;
+
+struct Options {
+  std::string file;
+  std::string entry; ///< Empty: the only entry of the file.
+  std::vector<Setting> args;
+  std::vector<Setting> outs;
+  std::vector<Setting> layouts;
+  std::vector<std::pair<std::string, int64_t>> dims;
+  Target target = Target::Cpu;
+  int threads = 0; ///< 0: one a core.
+  int repeat = 0;  ///< 0: run once, do not measure.
+  bool json = false;
+  bool help = false;
+};
+
+const char *targetName(Target target);
+
+/// Parses argv[1..argc). With `--help` nothing else is required.
+io::Expected<Options> parseOptions(int argc, const char *const *argv);
+
+/// The text of `--help`.
+std::string helpText();
+
+} // namespace moe::run
+
+#endif // MOE_RUN_OPTIONS_H

@@ -1,0 +1,189 @@
+//===- moe_rt.h - The runtime's C interface ---------------------*- C -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Everything that compiled layers and their hosts agree on, in plain C:
+// tensors, contexts, errors, the description of an entry, and loading. This
+// header includes neither MLIR nor LLVM and needs no C++.
+//
+// A compiled layer NAME exports four symbols:
+//   int moe_NAME(moe_context *, const moe_tensor *in, moe_tensor *out,
+//                void *workspace, size_t workspace_bytes);
+//   int moe_NAME_workspace(moe_context *, const moe_tensor *in, size_t *bytes);
+//   int moe_NAME_pack(moe_context *, const moe_tensor *in, moe_tensor *out);
+//   const moe_entry_info moe_NAME_info;
+// It calls the host only through the function table at the head of its
+// context, so the object has no undefined symbol besides libc and libm.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_RUNTIME_MOE_RT_H
+#define MOE_RUNTIME_MOE_RT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MOE_ABI_VERSION 1u
+#define MOE_MAX_RANK 8
+#define MOE_MAX_SYMBOLS 8
+#define MOE_NAME_BYTES 64
+
+/// What every function that can fail returns; zero is success.
+typedef enum moe_status {
+  MOE_OK = 0,
+  MOE_ERROR_ARGUMENT = 1,  ///< Count, rank, shape, dtype, stride or alignment.
+  MOE_ERROR_WORKSPACE = 2, ///< Workspace absent, misaligned or too small.
+  MOE_ERROR_DATA = 3,      ///< Found in the data: a given id outside E, ...
+  MOE_ERROR_BOUND = 4,     ///< A dimension past its declared bound.
+  MOE_ERROR_MEMORY = 5,    ///< The host is out of memory.
+  MOE_ERROR_LOAD = 6,      ///< A library or symbol cannot be loaded.
+  MOE_ERROR_ABI = 7        ///< Compiled for another version of this header.
+} moe_status;
+
+/// Element type, with the field layout and type codes of DLPack's DLDataType.
+typedef struct moe_dtype {
+  uint8_t code; ///< 0 int, 1 uint, 2 float, 4 bfloat, 6 bool.
+  uint8_t bits;
+  uint16_t lanes; ///< Always 1.
+} moe_dtype;
+
+/// A strided view that somebody else owns, binary identical to DLPack's
+/// DLTensor. `strides` counts elements; NULL means compact row-major.
+typedef struct moe_tensor {
+  void *data;
+  int32_t device_type; ///< 1 is the CPU (DLPack's kDLCPU).
+  int32_t device_id;
+  int32_t ndim;
+  moe_dtype dtype;
+  int64_t *shape;
+  int64_t *strides;
+  uint64_t byte_offset;
+} moe_tensor;
+
+/// One input or output of an entry. Fixed size and free of pointers, so that a
+/// compiled layer carries it as constant bytes.
+typedef struct moe_arg_info {
+  char name[MOE_NAME_BYTES];
+  char layout[MOE_NAME_BYTES]; ///< Text of the layout attribute, or empty.
+  moe_dtype dtype;
+  int32_t rank;
+  /// A static size (>= 0), or -1 - s for a size that equals symbol s.
+  int64_t shape[MOE_MAX_RANK];
+} moe_arg_info;
+
+/// The description that a compiled layer exports as moe_NAME_info. Dimensions
+/// with the same symbol must be equal in one call.
+typedef struct moe_entry_info {
+  uint32_t abi_version;
+  uint32_t num_inputs;
+  uint32_t num_outputs;
+  uint32_t num_symbols;
+  char name[MOE_NAME_BYTES];
+  char symbol_name[MOE_MAX_SYMBOLS][16];
+  int64_t symbol_bound[MOE_MAX_SYMBOLS]; ///< Largest legal size.
+  moe_arg_info args[];                   ///< Inputs, then outputs.
+} moe_entry_info;
+
+typedef struct moe_context moe_context;
+
+/// Runs the iterations [begin, end) of a parallel loop.
+typedef void (*moe_task_fn)(void *data, int64_t begin, int64_t end);
+
+/// The head of every context: what compiled code calls. A host may bring its
+/// own context by laying out these fields first; moe_context_create fills them
+/// with the runtime's own. Compiled code never reads beyond them.
+struct moe_context {
+  uint32_t abi_version;
+  uint32_t reserved; ///< Zero in a context that a host brings.
+  /// Calls `fn` on disjoint ranges that cover [0, n) and returns when all are
+  /// done. Ranges may run on any thread in any order. n <= 0 calls nothing.
+  void (*parallel_for)(moe_context *, int64_t n, moe_task_fn fn, void *data);
+  /// Checks a call against the description; MOE_OK or an error that is kept.
+  /// `workspace_needed` is compared with `workspace_bytes`.
+  int (*check)(moe_context *, const moe_entry_info *, const moe_tensor *in,
+               const moe_tensor *out, const void *workspace,
+               size_t workspace_bytes, size_t workspace_needed);
+  /// Checks the inputs alone, before their shapes are used.
+  int (*check_inputs)(moe_context *, const moe_entry_info *,
+                      const moe_tensor *in);
+  /// Keeps an error found by compiled code and returns its code.
+  int (*fail)(moe_context *, int status, const char *message);
+};
+
+//===----------------------------------------------------------------------===//
+// Contexts and errors
+//===----------------------------------------------------------------------===//
+
+/// Makes a context with `threads` workers in all, the caller among them; 0 is
+/// one a core that this process may run on. On error `*context` is NULL.
+int moe_context_create(int threads, moe_context **context);
+
+/// Ends the workers and frees the context; NULL is allowed.
+void moe_context_destroy(moe_context *);
+
+/// The number of threads of the runtime's own parallel_for; 0 for a context
+/// that moe_context_create did not make.
+int moe_context_threads(const moe_context *);
+
+/// Runs parallel loops on the host's pool instead of the runtime's own; NULL
+/// puts the runtime's own back. `host` reaches every call.
+typedef void (*moe_parallel_for_fn)(void *host, int64_t n, moe_task_fn fn,
+                                    void *data);
+void moe_context_set_parallel_for(moe_context *, moe_parallel_for_fn fn,
+                                  void *host);
+
+/// The message of the last error on this context, or "". It lives until the
+/// next call on the context.
+const char *moe_context_error(const moe_context *);
+
+/// The name of a status, such as "argument".
+const char *moe_status_name(int status);
+
+//===----------------------------------------------------------------------===//
+// Compiled layers
+//===----------------------------------------------------------------------===//
+
+typedef int (*moe_entry_fn)(moe_context *, const moe_tensor *in,
+                            moe_tensor *out, void *workspace,
+                            size_t workspace_bytes);
+typedef int (*moe_workspace_fn)(moe_context *, const moe_tensor *in,
+                                size_t *bytes);
+typedef int (*moe_pack_fn)(moe_context *, const moe_tensor *in,
+                           moe_tensor *out);
+
+/// What a caller needs of one entry, from a library or from the JIT.
+typedef struct moe_entry {
+  const moe_entry_info *info;
+  moe_entry_fn run;
+  moe_workspace_fn workspace;
+  moe_pack_fn pack;
+} moe_entry;
+
+typedef struct moe_module moe_module;
+
+/// Loads a shared library that moe-compile wrote.
+int moe_module_load(moe_context *, const char *path, moe_module **module);
+void moe_module_unload(moe_module *);
+
+/// Looks up entry `name` and refuses another ABI version.
+int moe_module_entry(moe_context *, moe_module *, const char *name,
+                     moe_entry *entry);
+
+/// Runs an entry with a workspace that the context keeps and grows, for hosts
+/// that do not plan their own. Not for several threads on one context.
+int moe_entry_call(moe_context *, const moe_entry *, const moe_tensor *in,
+                   uint32_t num_in, moe_tensor *out, uint32_t num_out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // MOE_RUNTIME_MOE_RT_H

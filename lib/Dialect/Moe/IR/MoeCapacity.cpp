@@ -1,0 +1,124 @@
+//===- MoeCapacity.cpp - The capacity rule as index arithmetic ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include <cmath>
+
+using namespace mlir;
+using namespace mlir::moe;
+
+static Value asValue(ImplicitLocOpBuilder &b, OpFoldResult size) {
+  if (auto value = dyn_cast<Value>(size))
+    return value;
+  return arith::ConstantIndexOp::create(b, *getConstantIntValue(size));
+}
+
+static int64_t evaluate(CapacityAttr rule, int64_t tokens, int64_t numExperts,
+                        int64_t numSlots) {
+  if (rule.getFixed() > 0)
+    return rule.getFixed();
+  double exact =
+      rule.getFactor().convertToDouble() * static_cast<double>(tokens);
+  if (rule.getPer() == CapacityPer::slots)
+    exact *= static_cast<double>(numSlots);
+  exact /= static_cast<double>(numExperts);
+  switch (rule.getRounding()) {
+  case Rounding::floor:
+    exact = std::floor(exact);
+    break;
+  case Rounding::ceil:
+    exact = std::ceil(exact);
+    break;
+  case Rounding::nearest:
+    exact = std::floor(exact + 0.5);
+    break;
+  }
+  int64_t multiple = rule.getMultiple();
+  int64_t rounded =
+      (static_cast<int64_t>(exact) + multiple - 1) / multiple * multiple;
+  return std::max(rule.getMin(), rounded);
+}
+
+OpFoldResult CapacityAttr::build(OpBuilder &builder, Location loc,
+                                 OpFoldResult tokens, int64_t numExperts,
+                                 int64_t numSlots) const {
+  if (getFixed() > 0)
+    return builder.getIndexAttr(getFixed());
+  if (std::optional<int64_t> constant = getConstantIntValue(tokens))
+    return builder.getIndexAttr(
+        evaluate(*this, *constant, numExperts, numSlots));
+
+  ImplicitLocOpBuilder b(loc, builder);
+  auto f64 = [&](double value) -> Value {
+    return arith::ConstantOp::create(b, b.getF64FloatAttr(value));
+  };
+  Value count = arith::IndexCastOp::create(b, b.getI64Type(),
+                                           cast<Value>(tokens));
+  Value exact = arith::SIToFPOp::create(b, b.getF64Type(), count);
+  exact =
+      arith::MulFOp::create(b, f64(getFactor().convertToDouble()), exact);
+  if (getPer() == CapacityPer::slots)
+    exact = arith::MulFOp::create(b, exact, f64(numSlots));
+  exact = arith::DivFOp::create(b, exact, f64(numExperts));
+  if (getRounding() == Rounding::nearest)
+    exact = arith::AddFOp::create(b, exact, f64(0.5));
+  // The value is not negative: truncation is floor, and one more where
+  // something was cut off is ceil.
+  Value whole = arith::FPToSIOp::create(b, b.getI64Type(), exact);
+  if (getRounding() == Rounding::ceil) {
+    Value back = arith::SIToFPOp::create(b, b.getF64Type(), whole);
+    Value cut =
+        arith::CmpFOp::create(b, arith::CmpFPredicate::OLT, back, exact);
+    whole = arith::AddIOp::create(
+        b, whole, arith::ExtUIOp::create(b, b.getI64Type(), cut));
+  }
+  Value rounded = arith::IndexCastOp::create(b, b.getIndexType(), whole);
+  if (getMultiple() > 1) {
+    Value multiple = arith::ConstantIndexOp::create(b, getMultiple());
+    rounded = arith::MulIOp::create(
+        b, arith::CeilDivUIOp::create(b, rounded, multiple), multiple);
+  }
+  Value least = arith::ConstantIndexOp::create(b, getMin());
+  return arith::MaxUIOp::create(b, rounded, least).getResult();
+}
+
+OpFoldResult CapacityAttr::buildChoiceBound(OpBuilder &builder, Location loc,
+                                            OpFoldResult tokens,
+                                            OpFoldResult groups,
+                                            int64_t numExperts) const {
+  ImplicitLocOpBuilder b(loc, builder);
+  std::optional<int64_t> constantTokens = getConstantIntValue(tokens);
+  std::optional<int64_t> constantGroups = getConstantIntValue(groups);
+  if (constantGroups == 1) {
+    OpFoldResult rule = build(builder, loc, tokens, numExperts, /*slots=*/1);
+    std::optional<int64_t> constantRule = getConstantIntValue(rule);
+    if (constantTokens && constantRule)
+      return b.getIndexAttr(std::min(*constantTokens, *constantRule));
+    return arith::MinUIOp::create(b, asValue(b, tokens), asValue(b, rule))
+        .getResult();
+  }
+  // Each group rounds up by less than 1 + (multiple - 1), or is lifted to min.
+  Value count = asValue(b, groups), all = asValue(b, tokens);
+  Value bound;
+  if (getFixed() > 0) {
+    bound = arith::MulIOp::create(
+        b, count, arith::ConstantIndexOp::create(b, getFixed()));
+  } else {
+    auto plain = CapacityAttr::get(getContext(), 0, getFactor(),
+                                   Rounding::ceil, getPer(), 1, 0);
+    Value share =
+        asValue(b, plain.build(builder, loc, all, numExperts, /*slots=*/1));
+    Value slack = arith::MulIOp::create(
+        b, count,
+        arith::ConstantIndexOp::create(b, getMultiple() + getMin()));
+    bound = arith::AddIOp::create(b, share, slack);
+  }
+  return arith::MinUIOp::create(b, bound, all).getResult();
+}

@@ -1,0 +1,238 @@
+//===- MoePrimitiveOps.cpp - Verifiers and effects of the primitives ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "MoeVerify.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using EffectList =
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>;
+
+/// Reads of the memref inputs and writes to the memref destinations; on
+/// tensors there are none.
+static void getPrimitiveEffects(DestinationStyleOpInterface op,
+                                EffectList &effects) {
+  for (OpOperand &operand : op->getOpOperands()) {
+    if (!isa<MemRefType>(operand.get().getType()))
+      continue;
+    if (op.isDpsInit(&operand))
+      effects.emplace_back(MemoryEffects::Write::get(), &operand, /*stage=*/0,
+                           /*effectOnFullRegion=*/true,
+                           SideEffects::DefaultResource::get());
+    else
+      effects.emplace_back(MemoryEffects::Read::get(), &operand, /*stage=*/0,
+                           /*effectOnFullRegion=*/true,
+                           SideEffects::DefaultResource::get());
+  }
+}
+
+static Type elementOf(Value value) {
+  return cast<ShapedType>(value.getType()).getElementType();
+}
+
+//===----------------------------------------------------------------------===//
+// GroupOp
+//===----------------------------------------------------------------------===//
+
+void GroupOp::getEffects(EffectList &effects) {
+  getPrimitiveEffects(*this, effects);
+}
+
+LogicalResult GroupOp::verify() {
+  size_t expected = getWeights() ? 5 : 4;
+  if (getInits().size() != expected)
+    return emitOpError("writes ")
+           << expected << " results, not " << getInits().size()
+           << "; weights and weight come together (group_c3)";
+  for (auto [index, init] : llvm::enumerate(getInits()))
+    if (isa<FloatType>(elementOf(init)) != (index == 4))
+      return emitOpError("result ")
+             << index << " has the wrong element type (group_c3)";
+  if (Value weights = getWeights()) {
+    if (elementOf(weights) != elementOf(getWeightInit()))
+      return emitOpError("weights and weight differ in type (group_c3)");
+    for (unsigned dim : {0, 1})
+      if (failed(verifySameDim(
+              *this, "group_c3", dim ? "second size" : "first size",
+              {{"ids", dimOf(getIds(), dim)}, {"weights", dimOf(weights, dim)}})))
+        return failure();
+  }
+  if (ShapedType::isDynamic(dimOf(getOffsetsInit(), 0)) ||
+      dimOf(getOffsetsInit(), 0) < 2)
+    return emitOpError("offsets need a static size of at least 2 (group_c1)");
+  int64_t capacity = mulDim(dimOf(getIds(), 0), dimOf(getIds(), 1));
+  SmallVector<NamedDim> rows = {{"ids", capacity},
+                                {"token", dimOf(getTokenInit(), 0)},
+                                {"slot", dimOf(getSlotInit(), 0)}};
+  appendDim(rows, "weight", getWeightInit(), 0);
+  if (failed(verifySameDim(*this, "group_c2", "N", rows)))
+    return failure();
+  if (getChoice() == Choice::token)
+    return verifySameDim(*this, "group_c4", "T + 1",
+                         {{"ids", addDim(dimOf(getIds(), 0), 1)},
+                          {"first", dimOf(getFirstInit(), 0)}});
+  return verifySameDim(
+      *this, "group_c5", "E",
+      {{"offsets", getNumExperts()}, {"ids", dimOf(getIds(), 0)}});
+}
+
+//===----------------------------------------------------------------------===//
+// GroupedMatmulOp
+//===----------------------------------------------------------------------===//
+
+void GroupedMatmulOp::getEffects(EffectList &effects) {
+  getPrimitiveEffects(*this, effects);
+}
+
+FloatType GroupedMatmulOp::getComputeType() {
+  bool wide = elementOf(getLhs()).isF64() || elementOf(getInit()).isF64();
+  return wide ? FloatType(Float64Type::get(getContext()))
+              : FloatType(Float32Type::get(getContext()));
+}
+
+int64_t GroupedMatmulOp::getNumExperts() {
+  return dimOf(getWeights().front(), 0);
+}
+
+int64_t GroupedMatmulOp::getOutSize() {
+  return dimOf(getWeights().front(), getInOut() ? 2 : 1);
+}
+
+int64_t GroupedMatmulOp::getInSize() {
+  return dimOf(getWeights().front(), getInOut() ? 1 : 2);
+}
+
+LogicalResult GroupedMatmulOp::verify() {
+  size_t numWeights = getWeights().size();
+  if (numWeights < 1 || numWeights > 2 || getInits().size() != 1)
+    return emitOpError("takes one or two weights and one destination, not ")
+           << numWeights << " and " << getInits().size()
+           << " (grouped_matmul_c1)";
+  for (Value weight : getWeights()) {
+    auto type = cast<ShapedType>(weight.getType());
+    auto first = cast<ShapedType>(getWeights().front().getType());
+    if (type.getShape() != first.getShape() ||
+        type.getElementType() != first.getElementType())
+      return emitOpError("weights differ in type (grouped_matmul_c1)");
+    if (!type.hasStaticShape())
+      return emitOpError("weights need static sizes (grouped_matmul_c1)");
+  }
+  if (failed(verifySameDim(
+          *this, "grouped_matmul_c2", "D",
+          {{"lhs", dimOf(getLhs(), 1)}, {"weights", getInSize()}})))
+    return failure();
+  SmallVector<NamedDim> outs = {{"weights", getOutSize()},
+                                {"result", dimOf(getInit(), 1)}};
+  SmallVector<NamedDim> experts = {{"weights", getNumExperts()}};
+  for (Value bias : getBiases()) {
+    outs.push_back({"bias", dimOf(bias, 1)});
+    experts.push_back({"bias", dimOf(bias, 0)});
+  }
+  if (Value offsets = getOffsets())
+    experts.push_back({"offsets", addDim(dimOf(offsets, 0), -1)});
+  else if (getNumExperts() != 1)
+    return emitOpError("has ")
+           << getNumExperts()
+           << " experts but no offsets to give them rows (grouped_matmul_c7)";
+  if (failed(verifySameDim(*this, "grouped_matmul_c3", "J", outs)) ||
+      failed(verifySameDim(*this, "grouped_matmul_c4", "E", experts)))
+    return failure();
+  SmallVector<NamedDim> rows = {{"result", dimOf(getInit(), 0)}};
+  appendDim(rows, "rows", getRows(), 0);
+  appendDim(rows, "row_scale", getRowScale(), 0);
+  if (!getRows())
+    rows.push_back({"lhs", dimOf(getLhs(), 0)});
+  return verifySameDim(*this, "grouped_matmul_c5", "N", rows);
+}
+
+LogicalResult GroupedMatmulOp::verifyRegions() {
+  Block &body = getEpilogue().front();
+  Type compute = getComputeType();
+  size_t expected = getWeights().size() + getBiases().size();
+  auto yield = cast<YieldOp>(body.getTerminator());
+  bool argumentsFit =
+      body.getNumArguments() == expected &&
+      llvm::all_of(body.getArgumentTypes(),
+                   [&](Type type) { return type == compute; });
+  if (!argumentsFit || yield.getValues().size() != 1 ||
+      yield.getValues().front().getType() != compute)
+    return emitOpError("epilogue takes ")
+           << expected << " values of type " << compute
+           << " and yields one (grouped_matmul_c6)";
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// CombineSlotsOp
+//===----------------------------------------------------------------------===//
+
+void CombineSlotsOp::getEffects(EffectList &effects) {
+  getPrimitiveEffects(*this, effects);
+}
+
+LogicalResult CombineSlotsOp::verify() {
+  if (getInits().size() != 1)
+    return emitOpError("has one destination, not ")
+           << getInits().size() << " (combine_slots_c1)";
+  SmallVector<NamedDim> widths = {{"rows", dimOf(getRows(), 1)},
+                                  {"result", dimOf(getInit(), 1)}};
+  appendDim(widths, "identity", getIdentity(), 1);
+  appendDim(widths, "residual", getResidual(), 1);
+  appendDim(widths, "bias", getBias(), 0);
+  if (failed(verifySameDim(*this, "combine_slots_c1", "D", widths)))
+    return failure();
+  SmallVector<NamedDim> rows = {{"rows", dimOf(getRows(), 0)},
+                                {"slot", dimOf(getSlot(), 0)}};
+  appendDim(rows, "weight", getWeight(), 0);
+  if (failed(verifySameDim(*this, "combine_slots_c2", "N", rows)))
+    return failure();
+  SmallVector<NamedDim> tokens = {
+      {"result", dimOf(getInit(), 0)},
+      {"first (less one)", addDim(dimOf(getFirst(), 0), -1)}};
+  appendDim(tokens, "identity", getIdentity(), 0);
+  appendDim(tokens, "identity weight", getIdentityWeight(), 0);
+  appendDim(tokens, "residual", getResidual(), 0);
+  if (failed(verifySameDim(*this, "combine_slots_c3", "T", tokens)))
+    return failure();
+  if (static_cast<bool>(getIdentity()) !=
+      static_cast<bool>(getIdentityWeight()))
+    return emitOpError("identity and its weight come together "
+                       "(combine_slots_c4)");
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// TopKOp
+//===----------------------------------------------------------------------===//
+
+void TopKOp::getEffects(EffectList &effects) {
+  getPrimitiveEffects(*this, effects);
+}
+
+LogicalResult TopKOp::verify() {
+  if (getInits().size() != 2 || elementOf(getInits()[0]) != elementOf(getValues()) ||
+      !elementOf(getInits()[1]).isInteger(32))
+    return emitOpError("writes values of its input's type and i32 indices "
+                       "(top_k_op_c1)");
+  if (failed(verifySameDim(*this, "top_k_op_c1", "T",
+                           {{"values", dimOf(getValues(), 0)},
+                            {"first result", dimOf(getInits()[0], 0)},
+                            {"second result", dimOf(getInits()[1], 0)}})) ||
+      failed(verifySameDim(*this, "top_k_op_c2", "k",
+                           {{"first result", dimOf(getInits()[0], 1)},
+                            {"second result", dimOf(getInits()[1], 1)}})))
+    return failure();
+  int64_t k = dimOf(getInits()[0], 1), width = dimOf(getValues(), 1);
+  if (ShapedType::isDynamic(k) || ShapedType::isDynamic(width) || k < 1 ||
+      k > width)
+    return emitOpError("chooses k = ")
+           << k << " of " << width << " (top_k_op_c3)";
+  return success();
+}

@@ -1,0 +1,242 @@
+//===- MoeRoutingOps.cpp - Verifiers and shapes of the routing ops ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "MoeVerify.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/DialectImplementation.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+/// The size of a dimension as reification wants it.
+static OpFoldResult getDim(OpBuilder &b, Location loc, Value value,
+                           int64_t dim) {
+  return tensor::getMixedSize(b, loc, value, dim);
+}
+
+static OpFoldResult getStaticDim(OpBuilder &b, Value value, int64_t dim) {
+  return b.getIndexAttr(dimOf(value, dim));
+}
+
+//===----------------------------------------------------------------------===//
+// Custom syntax
+//===----------------------------------------------------------------------===//
+
+static ParseResult parseScoreKind(OpAsmParser &parser, ScoreKindAttr &kind) {
+  FailureOr<ScoreKind> parsed = FieldParser<ScoreKind>::parse(parser);
+  if (failed(parsed))
+    return failure();
+  kind = ScoreKindAttr::get(parser.getContext(), *parsed);
+  return success();
+}
+
+static void printScoreKind(OpAsmPrinter &printer, Operation *,
+                           ScoreKindAttr kind) {
+  printer << stringifyScoreKind(kind.getValue());
+}
+
+//===----------------------------------------------------------------------===//
+// GateOp, ScoreOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult GateOp::verify() {
+  if (failed(verifySameDim(*this, "gate_c1", "H",
+                           {{"input", dimOf(getInput(), 1)},
+                            {"weight", dimOf(getWeight(), 1)}})))
+    return failure();
+  SmallVector<NamedDim> widths = {{"weight", dimOf(getWeight(), 0)},
+                                  {"logits", dimOf(getLogits(), 1)}};
+  appendDim(widths, "bias", getBias(), 0);
+  if (failed(verifySameDim(*this, "gate_c2", "R", widths)))
+    return failure();
+  return verifySameDim(*this, "gate_c3", "T",
+                       {{"input", dimOf(getInput(), 0)},
+                        {"logits", dimOf(getLogits(), 0)}});
+}
+
+LogicalResult
+GateOp::reifyResultShapes(OpBuilder &b,
+                          ReifiedRankedShapedTypeDims &shapes) {
+  shapes = {{getDim(b, getLoc(), getInput(), 0),
+             getStaticDim(b, getLogits(), 1)}};
+  return success();
+}
+
+LogicalResult ScoreOp::verify() {
+  for (unsigned dim : {0, 1})
+    if (failed(verifySameDim(*this, "score_c1", dim ? "R" : "T",
+                             {{"logits", dimOf(getLogits(), dim)},
+                              {"scores", dimOf(getScores(), dim)}})))
+      return failure();
+  if (!(getSoftcap().convertToDouble() >= 0.0))
+    return emitOpError("softcap is negative or not a number (score_c2)");
+  return success();
+}
+
+LogicalResult
+ScoreOp::reifyResultShapes(OpBuilder &b, ReifiedRankedShapedTypeDims &shapes) {
+  shapes = {{getDim(b, getLoc(), getLogits(), 0),
+             getStaticDim(b, getScores(), 1)}};
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// RouteOp, RouteExpertsOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult RouteOp::verify() {
+  RouterAttrInterface router = getRouter();
+  std::optional<int64_t> numSlots = router.getNumSlots();
+  if (!numSlots || router.getLocality() == Locality::global)
+    return emitOpError("needs a router by which a token chooses for itself; "
+                       "experts choose in moe.route_experts (route_c1)");
+  if (failed(verifySameDim(*this, "route_c2", "k",
+                           {{"router", *numSlots},
+                            {"ids", dimOf(getIds(), 1)},
+                            {"weights", dimOf(getWeights(), 1)}})))
+    return failure();
+  SmallVector<NamedDim> tokens = {{"logits", dimOf(getLogits(), 0)},
+                                  {"ids", dimOf(getIds(), 0)},
+                                  {"weights", dimOf(getWeights(), 0)}};
+  appendDim(tokens, "indices", getIndices(), 0);
+  appendDim(tokens, "mask", getTokenMask(), 0);
+  if (failed(verifySameDim(*this, "route_c3", "T", tokens)))
+    return failure();
+  SmallVector<NamedDim> widths = {{"logits", dimOf(getLogits(), 1)}};
+  appendDim(widths, "bias", getSelectionBias(), 0);
+  appendDim(widths, "expert_scale", getExpertScale(), 0);
+  if (failed(verifySameDim(*this, "route_c4", "R", widths)))
+    return failure();
+  if (getIndices() && !mayEqual(dimOf(getIndices(), 1), *numSlots))
+    return emitOpError("indices have ")
+           << dimOf(getIndices(), 1) << " slots a token, the router has "
+           << *numSlots << " (route_c5)";
+  RouteOperandSet operands{static_cast<bool>(getSelectionBias()),
+                           static_cast<bool>(getExpertScale()),
+                           static_cast<bool>(getIndices())};
+  return router.verifyRoute([&] { return emitOpError(); },
+                            dimOf(getLogits(), 1), operands);
+}
+
+LogicalResult
+RouteOp::reifyResultShapes(OpBuilder &b, ReifiedRankedShapedTypeDims &shapes) {
+  SmallVector<OpFoldResult> shape = {getDim(b, getLoc(), getLogits(), 0),
+                                     getStaticDim(b, getIds(), 1)};
+  shapes = {shape, shape};
+  return success();
+}
+
+/// T and G of an expert choice, as its capacity rule takes them.
+static OpFoldResult buildChoiceCapacity(OpBuilder &b, RouteExpertsOp op,
+                                        ExpertChoiceAttr router) {
+  Location loc = op.getLoc();
+  OpFoldResult tokens = getDim(b, loc, op.getLogits(), 0);
+  OpFoldResult groups = b.getIndexAttr(1);
+  if (Value offsets = op.getGroupOffsets()) {
+    int64_t size = dimOf(offsets, 0);
+    if (!ShapedType::isDynamic(size)) {
+      groups = b.getIndexAttr(size - 1);
+    } else {
+      Value length = cast<Value>(getDim(b, loc, offsets, 0));
+      Value one = arith::ConstantIndexOp::create(b, loc, 1);
+      groups = arith::SubIOp::create(b, loc, length, one).getResult();
+    }
+  }
+  return router.getCapacity().buildChoiceBound(b, loc, tokens, groups,
+                                               dimOf(op.getLogits(), 1));
+}
+
+LogicalResult RouteExpertsOp::verify() {
+  auto router = dyn_cast<ExpertChoiceAttr>(getRouter());
+  if (!router)
+    return emitOpError("needs a router by which experts choose "
+                       "(route_experts_c1)");
+  if (failed(verifySameDim(*this, "route_experts_c2", "E",
+                           {{"logits", dimOf(getLogits(), 1)},
+                            {"ids", dimOf(getIds(), 0)},
+                            {"weights", dimOf(getWeights(), 0)}})))
+    return failure();
+  if (failed(verifySameDim(*this, "route_experts_c3", "C",
+                           {{"ids", dimOf(getIds(), 1)},
+                            {"weights", dimOf(getWeights(), 1)}})))
+    return failure();
+  int64_t tokens = dimOf(getLogits(), 0), capacity = dimOf(getIds(), 1);
+  if (getTokenMask() &&
+      failed(verifySameDim(*this, "route_experts_c4", "T",
+                           {{"logits", tokens},
+                            {"mask", dimOf(getTokenMask(), 0)}})))
+    return failure();
+  if (!ShapedType::isDynamic(tokens) && !ShapedType::isDynamic(capacity) &&
+      !getGroupOffsets()) {
+    Builder b(getContext());
+    OpBuilder builder(getContext());
+    std::optional<int64_t> rule =
+        getConstantIntValue(router.getCapacity().buildChoiceBound(
+            builder, getLoc(), b.getIndexAttr(tokens), b.getIndexAttr(1),
+            dimOf(getLogits(), 1)));
+    if (rule != capacity)
+      return emitOpError("ids have C = ")
+             << capacity << " but the capacity rule gives " << *rule
+             << " (route_experts_c5)";
+  }
+  return success();
+}
+
+LogicalResult RouteExpertsOp::reifyResultShapes(
+    OpBuilder &b, ReifiedRankedShapedTypeDims &shapes) {
+  SmallVector<OpFoldResult> shape = {
+      getStaticDim(b, getIds(), 0),
+      buildChoiceCapacity(b, *this, cast<ExpertChoiceAttr>(getRouter()))};
+  if (!ShapedType::isDynamic(dimOf(getIds(), 1)))
+    shape[1] = getStaticDim(b, getIds(), 1);
+  shapes = {shape, shape};
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// LimitCapacityOp, AuxLossOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult LimitCapacityOp::verify() {
+  for (unsigned dim : {0, 1})
+    if (failed(verifySameDim(*this, "limit_capacity_c1", dim ? "k" : "T",
+                             {{"ids", dimOf(getIds(), dim)},
+                              {"weights", dimOf(getWeights(), dim)}})))
+      return failure();
+  if (static_cast<int64_t>(getNumExperts()) < 1)
+    return emitOpError("has no experts (limit_capacity_c2)");
+  return success();
+}
+
+LogicalResult LimitCapacityOp::reifyResultShapes(
+    OpBuilder &b, ReifiedRankedShapedTypeDims &shapes) {
+  SmallVector<OpFoldResult> shape = {getDim(b, getLoc(), getIds(), 0),
+                                     getDim(b, getLoc(), getIds(), 1)};
+  shapes = {shape, shape};
+  return success();
+}
+
+LogicalResult AuxLossOp::verify() {
+  if ((getKind() == AuxLossKind::balance) != static_cast<bool>(getIds()))
+    return emitOpError(
+        "takes ids for the balance loss and for no other (aux_loss_c1)");
+  SmallVector<NamedDim> tokens = {{"scores", dimOf(getScores(), 0)}};
+  appendDim(tokens, "ids", getIds(), 0);
+  appendDim(tokens, "mask", getTokenMask(), 0);
+  return verifySameDim(*this, "aux_loss_c2", "T", tokens);
+}
+
+LogicalResult
+AuxLossOp::reifyResultShapes(OpBuilder &, ReifiedRankedShapedTypeDims &shapes) {
+  shapes = {SmallVector<OpFoldResult>()};
+  return success();
+}
+
+#define GET_OP_CLASSES
+#include "moe/Dialect/Moe/IR/MoeOps.cpp.inc"

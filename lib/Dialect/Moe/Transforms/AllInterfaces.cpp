@@ -1,0 +1,15 @@
+//===- AllInterfaces.cpp - External models of the dialect ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
+
+using namespace mlir;
+
+void moe::registerAllInterfaces(DialectRegistry &registry) {
+  registerTokenBodyModels(registry);
+}

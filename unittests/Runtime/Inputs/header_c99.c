@@ -1,0 +1,66 @@
+//===- header_c99.c - The interface as C99 ------------------------*- C -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Compiled with -std=c99 -pedantic -Wall -Wextra -Werror, and with the layout
+// that compiled layers carry as bytes spelt out.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Runtime/moe_rt.h"
+
+#define EXPECT(name, condition) typedef char name[(condition) ? 1 : -1]
+
+EXPECT(arg_size, sizeof(moe_arg_info) == 200);
+EXPECT(arg_layout, offsetof(moe_arg_info, layout) == 64);
+EXPECT(arg_dtype, offsetof(moe_arg_info, dtype) == 128);
+EXPECT(arg_rank, offsetof(moe_arg_info, rank) == 132);
+EXPECT(arg_shape, offsetof(moe_arg_info, shape) == 136);
+EXPECT(info_inputs, offsetof(moe_entry_info, num_inputs) == 4);
+EXPECT(info_outputs, offsetof(moe_entry_info, num_outputs) == 8);
+EXPECT(info_symbols, offsetof(moe_entry_info, num_symbols) == 12);
+EXPECT(info_name, offsetof(moe_entry_info, name) == 16);
+EXPECT(info_symbol_name, offsetof(moe_entry_info, symbol_name) == 80);
+EXPECT(info_symbol_bound, offsetof(moe_entry_info, symbol_bound) == 208);
+EXPECT(info_args, offsetof(moe_entry_info, args) == 272);
+EXPECT(dtype_size, sizeof(moe_dtype) == 4);
+EXPECT(pointer_size, sizeof(void *) == 8);
+EXPECT(tensor_size, sizeof(moe_tensor) == 48);
+EXPECT(tensor_ndim, offsetof(moe_tensor, ndim) == 16);
+EXPECT(tensor_dtype, offsetof(moe_tensor, dtype) == 20);
+EXPECT(tensor_shape, offsetof(moe_tensor, shape) == 24);
+EXPECT(tensor_strides, offsetof(moe_tensor, strides) == 32);
+EXPECT(tensor_offset, offsetof(moe_tensor, byte_offset) == 40);
+EXPECT(context_parallel_for, offsetof(moe_context, parallel_for) == 8);
+EXPECT(context_check, offsetof(moe_context, check) == 16);
+EXPECT(context_check_inputs, offsetof(moe_context, check_inputs) == 24);
+EXPECT(context_fail, offsetof(moe_context, fail) == 32);
+
+/* Every function as a C program sees it; returns the status of one call. */
+int moe_test_from_c(void);
+int moe_test_from_c(void) {
+  moe_context *context = NULL;
+  moe_module *module = NULL;
+  moe_entry entry;
+  int status = moe_context_create(2, &context);
+  if (status != MOE_OK)
+    return status;
+  if (moe_context_threads(context) != 2)
+    status = -1;
+  moe_context_set_parallel_for(context, NULL, NULL);
+  if (moe_module_load(context, "/nowhere/layer.so", &module) != MOE_ERROR_LOAD)
+    status = -2;
+  if (moe_module_entry(context, module, "x", &entry) != MOE_ERROR_ARGUMENT)
+    status = -3;
+  if (moe_entry_call(context, &entry, NULL, 0, NULL, 0) != MOE_ERROR_ARGUMENT)
+    status = -4;
+  if (moe_context_error(context)[0] == '\0' || !moe_status_name(status)[0])
+    status = -5;
+  moe_module_unload(module);
+  moe_context_destroy(context);
+  return status;
+}
