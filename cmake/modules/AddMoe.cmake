@@ -12,6 +12,7 @@
 #                   [DEPENDS targets...] [LINK_LIBS [PUBLIC|PRIVATE] libs...])
 #   moe_add_runtime_library(NAME srcs... [SHARED] [NO_INSTALL]
 #                           [LINK_LIBS libs...])
+#   moe_link_whole_archives(NAME libs...)
 #   moe_add_tool(NAME srcs... [NO_INSTALL] [RUNTIME] [LINK_LIBS libs...])
 #   moe_add_plugin(NAME srcs... [LINK_LIBS libs...])
 #   moe_add_unittest(NAME srcs... [RUNTIME] [LINK_LIBS libs...])
@@ -202,6 +203,22 @@ function(moe_add_runtime_library name)
   if(NOT ARG_NO_INSTALL)
     _moe_install_library(${name})
   endif()
+endfunction()
+
+# Takes static libraries into a shared one with all they define, ours or MLIR's
+# (the C API comes as archives only). Named by file, so that the libraries they
+# were made with do not come along: those are in libMLIR.so.
+function(moe_link_whole_archives name)
+  set(archives)
+  foreach(library IN LISTS ARGN)
+    list(APPEND archives "$<TARGET_FILE:${library}>")
+    get_target_property(imported ${library} IMPORTED)
+    if(NOT imported)
+      add_dependencies(${name} ${library})
+    endif()
+  endforeach()
+  target_link_libraries(${name} PRIVATE
+    -Wl,--whole-archive ${archives} -Wl,--no-whole-archive)
 endfunction()
 
 function(moe_add_tool name)

@@ -53,7 +53,9 @@ def call(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
-        raise DemoError(f"cannot run {command[0]}: {error.strerror}") from error
+        raise DemoError(
+            f"cannot run {command[0]}: {error.strerror}"
+        ) from error
     if done.returncode:
         message = done.stderr.strip() or f"exit status {done.returncode}"
         raise DemoError(f"{Path(command[0]).name} failed: {message}")
@@ -120,7 +122,9 @@ def print_images(data: Split, run: Run) -> None:
         verdict = "right" if good else "wrong"
         print(f"\nRead {verdict} (digit as answer by experts):")
         drawn = shades[np.rint(data.pixels[some] * 8).astype(int)]
-        for row in np.moveaxis(drawn.reshape(-1, 8, 8), 1, 0).repeat(2, axis=2):
+        for row in np.moveaxis(drawn.reshape(-1, 8, 8), 1, 0).repeat(
+            2, axis=2
+        ):
             print("    ".join("".join(line) for line in row).rstrip())
         captions = []
         for image in some:
@@ -135,7 +139,9 @@ def print_loads(data: Split, run: Run) -> None:
     """Table of the slots that each expert serves, and of the digits in them."""
     loads = run.results["expert_loads"]
     ids = run.results["ids"]
-    print(f"{'expert':>6} {'slots':>6} {'share':>7}  {'':24}  digits, most first")
+    print(
+        f"{'expert':>6} {'slots':>6} {'share':>7}  {'':24}  digits, most first"
+    )
     for e, load in enumerate(loads):
         served = np.bincount(
             data.labels[(ids == e).any(axis=1)], minlength=digits.CLASSES
@@ -200,13 +206,17 @@ def classify(tool: Path, threads: int, repeat: int) -> list[Bar]:
         }.items()
     }
 
-    heading(f"{len(held_out.labels)} held-out digits through the compiled layer")
+    heading(
+        f"{len(held_out.labels)} held-out digits through the compiled layer"
+    )
     print_images(held_out, run)
 
     heading("Accuracy on the held-out digits")
     sizes = reference.active_parameters(moe), reference.parameters(moe)
     print(f"{'':<44} {'active':>8} {'all':>8} {'accuracy':>9}")
-    print(accuracy_row(f"MoE, top 2 of {count}, compiled", *sizes, shares["moe"]))
+    print(
+        accuracy_row(f"MoE, top 2 of {count}, compiled", *sizes, shares["moe"])
+    )
     print(
         accuracy_row(
             "dense of equal active size, NumPy f64",
@@ -215,7 +225,9 @@ def classify(tool: Path, threads: int, repeat: int) -> list[Bar]:
             shares["dense"],
         )
     )
-    print(accuracy_row("MoE, experts rotated by one", *sizes, shares["permuted"]))
+    print(
+        accuracy_row("MoE, experts rotated by one", *sizes, shares["permuted"])
+    )
     print(
         accuracy_row(
             "MoE, experts and router rows rotated", *sizes, shares["renamed"]
@@ -237,10 +249,13 @@ def classify(tool: Path, threads: int, repeat: int) -> list[Bar]:
         np.abs(run.results["weights"] - want.weights).max()
     )
     heading("Difference to the NumPy f64 reference")
-    print(f"logits, largest relative to the image's largest  {difference:.2e}")
-    print(f"combine weights, largest                         {weight_difference:.2e}")
-    print(f"images with other experts                        {other.sum()}")
-    print(f"smallest gap between the 2nd and 3rd score       {want.margin:.2e}")
+    for text, value in (
+        ("logits, largest relative to the image's largest", difference),
+        ("combine weights, largest", weight_difference),
+        ("smallest gap between the 2nd and 3rd score", want.margin),
+    ):
+        print(f"{text:<48} {value:.2e}")
+    print(f"{'images with other experts':<48} {other.sum()}")
 
     drop = 100 * (shares["moe"] - shares["permuted"])
     counts = np.bincount(run.results["ids"].ravel(), minlength=count)
@@ -269,11 +284,15 @@ def classify(tool: Path, threads: int, repeat: int) -> list[Bar]:
     ]
 
 
-def time_olmoe(compiler: Path, runner: Path, threads: int, repeat: int) -> None:
+def time_olmoe(
+    compiler: Path, runner: Path, threads: int, repeat: int
+) -> None:
     """Prints the time of an OLMoE-shaped layer on random weights."""
     heading("An OLMoE layer: E=64, k=8, H=2048, I=1024, bf16 weights, 805 MB")
-    print(f"{'tokens':>6} {'median ms':>12} {'min ms':>12} "
-          f"{'GFLOP/s':>10} {'GB/s':>8}")  # fmt: skip
+    print(
+        f"{'tokens':>6} {'median ms':>12} {'min ms':>12} "
+        f"{'GFLOP/s':>10} {'GB/s':>8}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         layer = Path(folder) / "olmoe.mlir"
         call([str(compiler), "--example", "olmoe", "-o", str(layer)])
@@ -297,8 +316,10 @@ def number(
 ) -> str:
     """Formats a field of a report; a dash where the tool left it out."""
     value = report.get(key)
-    return f"{'-':>{width}}" if value is None else (
-        f"{value:>{width}.{digits_after}f}"
+    return (
+        f"{'-':>{width}}"
+        if value is None
+        else (f"{value:>{width}.{digits_after}f}")
     )
 
 

@@ -53,7 +53,9 @@ def save_safetensors(
     path: Path, tensors: Weights, metadata: dict[str, str]
 ) -> None:
     """Writes f32 tensors of any shape; equal inputs give equal bytes."""
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    header: dict[str, object] = {
+        "__metadata__": dict(sorted(metadata.items()))
+    }
     blobs = []
     offset = 0
     for name, tensor in sorted(tensors.items()):

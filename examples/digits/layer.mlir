@@ -19,8 +19,8 @@ func.func @digits(
     %embed_bias: tensor<32xf32> {moe.name = "embed_bias"},
     %norm_scale: tensor<32xf32> {moe.name = "norm_scale"},
     %router_weight: tensor<8x32xf32> {moe.name = "router_weight"},
-    %gate_up: tensor<8x8x32xf32> {moe.name = "gate_up"},
-    %down: tensor<8x32x4xf32> {moe.name = "down"},
+    %gate_up: tensor<8x16x32xf32> {moe.name = "gate_up"},
+    %down: tensor<8x32x8xf32> {moe.name = "down"},
     %head_weight: tensor<32x10xf32> {moe.name = "head_weight"},
     %head_bias: tensor<10xf32> {moe.name = "head_bias"})
     -> (tensor<?x10xf32> {moe.name = "logits"},
@@ -81,8 +81,8 @@ func.func @digits(
       -> (tensor<?x32xf32>, tensor<9xi32>)
   %expert_rows = moe.experts %rows, %offsets, (%gate_up), %down
       {activation = #moe.activation<silu>, layout = #layout}
-      : (tensor<?x32xf32>, tensor<9xi32>, (tensor<8x8x32xf32>),
-         tensor<8x32x4xf32>) -> tensor<?x32xf32>
+      : (tensor<?x32xf32>, tensor<9xi32>, (tensor<8x16x32xf32>),
+         tensor<8x32x8xf32>) -> tensor<?x32xf32>
   %mixed = moe.combine %expert_rows, %ids, %weights
       : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32>)
       -> tensor<?x32xf32>

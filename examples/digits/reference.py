@@ -48,7 +48,9 @@ def active_parameters(weights: Weights) -> int:
     return parameters(weights) - stack // experts * idle
 
 
-def expert(row: np.ndarray, gate_up: np.ndarray, down: np.ndarray) -> np.ndarray:
+def expert(
+    row: np.ndarray, gate_up: np.ndarray, down: np.ndarray
+) -> np.ndarray:
     """One gated SiLU expert: row [H], gate_up [2I, H], down [H, I] -> [H]."""
     gate, up = np.split(gate_up @ row, 2)
     return down @ (gate / (1.0 + np.exp(-gate)) * up)

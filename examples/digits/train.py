@@ -41,15 +41,15 @@ class Settings:
     """One model and the way it is trained."""
 
     experts: int = 8
-    hidden: int = 64
-    inter: int = 16
-    epochs: int = 60
+    hidden: int = 32
+    inter: int = 8
+    epochs: int = 360
     batch: int = 32
     rate: float = 3e-3
     decay: float = 0.05
-    balance: float = 0.02
-    noise: float = 0.5
-    warp: float = 0.6
+    balance: float = 0.05
+    noise: float = 1.0
+    warp: float = 0.8
     seed: int = 1
 
     @property
@@ -118,8 +118,9 @@ def loss_and_gradients(
 
     # Embedding, RMS norm.
     hidden = pixels @ w["embed_weight"] + w["embed_bias"]
-    inverse = (np.mean(hidden**2, axis=1, keepdims=True)
-               + reference.NORM_EPS) ** -0.5  # fmt: skip
+    inverse = (
+        np.mean(hidden**2, axis=1, keepdims=True) + reference.NORM_EPS
+    ) ** -0.5
     unit = hidden * inverse
     normed = unit * w["norm_scale"]
 
@@ -162,7 +163,9 @@ def loss_and_gradients(
     d_mixed = d_logits @ w["head_weight"].T
 
     d_route = (slot_output * d_mixed[:, None, :]).sum(axis=2)
-    d_output = (route[:, :, None] * d_mixed[:, None, :]).reshape(len(slots), -1)
+    d_output = (route[:, :, None] * d_mixed[:, None, :]).reshape(
+        len(slots), -1
+    )
     d_output = d_output[slots]
     d_gathered = np.empty_like(gathered)
     grads["gate_up"] = np.empty_like(w["gate_up"])
@@ -183,7 +186,9 @@ def loss_and_gradients(
     d_chosen = softmax_backward(route, d_route)
     d_scores = softmax_backward(
         router_probs,
-        np.broadcast_to(s.balance * s.experts * fraction / tokens, scores.shape),
+        np.broadcast_to(
+            s.balance * s.experts * fraction / tokens, scores.shape
+        ),
     )
     d_scores[rows[:, None], ids] += d_chosen
     grads["router_weight"] = d_scores.T @ normed
@@ -216,7 +221,9 @@ def warped(
     place = grid @ bend + shift + centre + 1
     corner = np.floor(place).astype(np.int64)
     share = place - corner
-    padded = np.pad(pixels.reshape(count, side, side), ((0, 0), (1, 1), (1, 1)))
+    padded = np.pad(
+        pixels.reshape(count, side, side), ((0, 0), (1, 1), (1, 1))
+    )
     image = np.arange(count)[:, None]
     result = np.zeros_like(pixels)
     for step in np.ndindex(2, 2):
@@ -312,7 +319,9 @@ def check_gradients(count: int = 24, step: float = 1e-6) -> bool:
             # The router of a lone expert has no gradient at all.
             worst /= np.abs(grads[name]).max() or 1.0
             passed &= bool(worst < 1e-6)
-            print(f"  {name:<14} {worst:.1e}{'' if worst < 1e-6 else '  FAIL'}")
+            print(
+                f"  {name:<14} {worst:.1e}{'' if worst < 1e-6 else '  FAIL'}"
+            )
     return passed
 
 
@@ -355,8 +364,10 @@ def train_and_save(settings: Settings, path: Path) -> None:
         "gate_up.layout": LAYOUT,
         "down.layout": LAYOUT,
     }
-    print(f"{'':<18} {'active':>8} {'all':>8} {'training':>9} "
-          f"{'held-out':>9} {'seconds':>8}")  # fmt: skip
+    print(
+        f"{'':<18} {'active':>8} {'all':>8} {'training':>9} "
+        f"{'held-out':>9} {'seconds':>8}"
+    )
     for name, prefix, s in (
         ("MoE, top 2 of 8", "", settings),
         ("dense", digits.DENSE_PREFIX, dense_settings),
@@ -377,8 +388,10 @@ def train_and_save(settings: Settings, path: Path) -> None:
             metadata["rotated_held_out_accuracy"] = (
                 f"{measure(rotated(weights), held_out):.6f}"
             )
-            print(f"{'  experts rotated':<18} {'':>27} "
-                  f"{measure(rotated(weights), held_out):>9.2%}")  # fmt: skip
+            print(
+                f"{'  experts rotated':<18} {'':>27} "
+                f"{measure(rotated(weights), held_out):>9.2%}"
+            )
     digits.save_safetensors(path, tensors, metadata)
     print(f"wrote {path}")
 
@@ -391,7 +404,7 @@ def main() -> int:
     parser.add_argument("--check-gradients", action="store_true")
     parser.add_argument("--cross-validate", action="store_true")
     parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--widths", type=int, nargs="+", default=[2, 4, 8, 16])
+    parser.add_argument("--widths", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--hidden", type=int, default=Settings.hidden)
     parser.add_argument("--epochs", type=int, default=Settings.epochs)
     parser.add_argument("--seed", type=int, default=Settings.seed)

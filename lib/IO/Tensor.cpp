@@ -14,6 +14,10 @@
 
 using namespace moe::io;
 
+// Files are little-endian and mapped as they are.
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "big-endian machines are not supported");
+
 std::string moe::io::shapeText(const Shape &shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i)

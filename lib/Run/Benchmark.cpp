@@ -85,7 +85,10 @@ Rotation moe::run::planRotation(int64_t activationBytes, int64_t weightBytes,
   plan.activationBytes = activationBytes;
   plan.weightBytes = weightBytes;
   double goal = 8.0 * double(cacheBytes > 0 ? cacheBytes : kAssumedCache);
-  double touched = std::min(touchedWeightBytes, double(weightBytes));
+  // A cost that is no number counts as nothing.
+  double touched = touchedWeightBytes > 0
+                       ? std::min(touchedWeightBytes, double(weightBytes))
+                       : 0;
   double perCall = double(activationBytes) + touched;
   if (perCall > 0) {
     bool flushes = touched > goal; // The weights alone drive x out.

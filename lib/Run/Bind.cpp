@@ -82,6 +82,18 @@ private:
   }
 };
 
+std::string joinNames(const std::vector<std::string> &names) {
+  std::string text;
+  for (const std::string &name : names)
+    text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+/// The end of a message about a name that is not among `known`.
+std::string expectedNames(const std::vector<std::string> &known) {
+  return known.empty() ? "; there is none" : "; expected " + joinNames(known);
+}
+
 /// Takes each setting to the index of its name in `known`, at most one each.
 Expected<std::vector<const std::string *>>
 matchNames(const char *option, const char *kind,
@@ -93,7 +105,7 @@ matchNames(const char *option, const char *kind,
         size_t(std::find(known.begin(), known.end(), name) - known.begin());
     if (at == known.size())
       return Error{std::string(option) + ": no " + kind + " '" + name + "'" +
-                   io::suggestNames(name, known, "expected one of ")};
+                   expectedNames(known)};
     if (result[at])
       return Error{std::string(option) + ": " + kind + " '" + name +
                    "' is given twice"};
@@ -108,13 +120,6 @@ std::string withoutSpace(const std::string &text) {
     if (!std::isspace(static_cast<unsigned char>(c)))
       result += c;
   return result;
-}
-
-std::string joinNames(const std::vector<std::string> &names) {
-  std::string text;
-  for (const std::string &name : names)
-    text += (text.empty() ? "" : ", ") + name;
-  return text.empty() ? "none" : text;
 }
 
 } // namespace
@@ -202,7 +207,7 @@ Status Binder::assignDims() {
     auto found = std::find(known.begin(), known.end(), name);
     if (found == known.end())
       return Error{"--dim: the entry has no dynamic size '" + name + "'" +
-                   io::suggestNames(name, known, "expected one of ")};
+                   expectedNames(known)};
     if (Status status =
             fitSymbol(size_t(found - known.begin()), size, "--dim=" + name);
         !status)

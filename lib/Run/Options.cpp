@@ -67,6 +67,8 @@ public:
     bool isKnown = false;
     for (std::string_view known : kWithValue)
       isKnown |= name == known;
+    if (name == "--json" || name == "--help")
+      return Error{"option '" + std::string(name) + "' takes no value"};
     if (!isKnown) {
       std::vector<std::string> known(std::begin(kWithValue),
                                      std::end(kWithValue));

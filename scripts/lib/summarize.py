@@ -12,6 +12,7 @@ anything failed.
 """
 
 import argparse
+import re
 import sys
 import xml.etree.ElementTree as xml
 from collections import Counter
@@ -52,6 +53,8 @@ def cases_of(report):
         group = case.get("classname") or ""
         name = f"{group}.{case.get('name')}".strip(".")
         outcome, reason = outcome_of(case)
+        # gtest puts the place in front of the reason.
+        reason = re.sub(r"^\S+:\d+\s+", "", reason)
         yield Case(name, outcome, " ".join(reason.split()))
 
 

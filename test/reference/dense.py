@@ -51,7 +51,7 @@ def _score(kind: str, logits: np.ndarray, axis: int = -1) -> np.ndarray:
         log_sum = np.logaddexp.reduce(logits, axis=axis, keepdims=True)
         return np.exp(logits - log_sum)
     if kind == "sigmoid":
-        return 0.5 * (1.0 + np.tanh(0.5 * logits))
+        return np.exp(-np.logaddexp(0.0, -logits))
     if kind == "sqrt_softplus":
         return np.sqrt(np.logaddexp(0.0, logits))
     return logits
@@ -170,7 +170,7 @@ def _expert_choice(spec: LayerSpec, inputs: Inputs) -> np.ndarray:
     logits = _logits(spec, inputs)
     live = _live(spec, inputs)
     group, sizes = _group_of(spec, inputs)
-    scores = np.zeros(logits.shape)
+    scores = np.zeros_like(logits)
     taken = np.zeros(logits.shape, dtype=bool)
     limits = np.minimum(_capacity(spec, sizes), sizes)
     for number in np.unique(group):
@@ -182,8 +182,9 @@ def _expert_choice(spec: LayerSpec, inputs: Inputs) -> np.ndarray:
         taken[at] = _before(scores[at].T).T < limits[at][:, None]
     weights = scores * taken
     if spec.choice_normalize:
-        weights = weights / np.maximum(1, taken.sum(1, keepdims=True))
-    eye = np.eye(spec.experts)
+        takers = np.maximum(1, taken.sum(1, keepdims=True))
+        weights = weights / takers.astype(weights.dtype)
+    eye = np.eye(spec.experts, dtype=weights.dtype)
     return weights[:, :, None] * eye, taken[:, :, None] & (eye > 0)
 
 
@@ -215,7 +216,7 @@ def _activation(spec: LayerSpec, gate: np.ndarray, up: Any) -> np.ndarray:
     if spec.act_style == "oai":
         swish = gate / (1.0 + np.exp(-spec.act_alpha * gate))
         return swish * up + swish
-    erfc = np.vectorize(math.erfc, otypes=[float])
+    erfc = np.vectorize(math.erfc, otypes=[gate.dtype])
     cubic = math.sqrt(8 / math.pi) * (gate + 0.044715 * gate**3)
     shapes = {
         "silu": lambda: gate / (1.0 + np.exp(-gate)),
@@ -266,7 +267,7 @@ def _dense_run(spec: LayerSpec, inputs: Inputs) -> dict[str, np.ndarray]:
     real, zero = weights[..., : spec.experts], weights[..., spec.experts :]
     rows = x @ inputs["latent_in"].T if spec.latent else x
     rows = np.repeat(rows[:, None, :], weights.shape[1], axis=1)
-    site = taken[..., : spec.experts].astype(float)
+    site = taken[..., : spec.experts].astype(weights.dtype)
     if spec.weight_site == "input":
         rows = rows * weights.sum(-1)[..., None]
     else:

@@ -90,7 +90,8 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
         if not is_exact(values, dtype):
             raise ValueError(f"values are not representable in {dtype}")
         if dtype == "bf16":
-            bits = values.astype("<f4").view("<u4")
+            with np.errstate(invalid="ignore"):  # NaN with a payload.
+                bits = values.astype("<f4").view("<u4")
             # A NaN whose payload lies in the low half would become infinity.
             nan = np.where(bits >> 31, 0xFFC0, 0x7FC0)
             high = np.where(np.isnan(values), nan, bits >> 16)
@@ -106,9 +107,10 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
 def decode(stored: np.ndarray, dtype: str) -> np.ndarray:
     """The reverse of `encode`: float64, int32, or bool values."""
     if dtype == "bf16":
-        return (stored.astype("<u4") << 16).view("<f4").astype(np.float64)
+        stored = (stored.astype("<u4") << 16).view("<f4")
     if dtype in FLOATS:
-        return stored.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # A signalling NaN.
+            return stored.astype(np.float64)
     return stored.astype(bool) if dtype == "i1" else stored.astype(np.int32)
 
 

@@ -104,7 +104,7 @@ _small(
     group_offsets=True,
     tokens=26,
     token_groups=4,
-    given={"group_offsets": np.array([0, 11, 11, 18, 26], np.int32)},
+    given={"group_offsets": np.array([0, 11, 11, 20, 26], np.int32)},
 )
 _small(
     "packed",
@@ -210,10 +210,10 @@ _small(
 )
 _small(
     "i_704",
-    "I = 704, in a latent of 9",
+    "I = 704, in a latent of 7",
     experts=2,
     top_k=1,
-    latent=9,
+    latent=7,
     hidden=16,
     inter=704,
     activation="gelu_tanh",
@@ -222,12 +222,12 @@ _small(
 )
 _small(
     "i_1856",
-    "I = 1856, ungated, in a latent of 6",
+    "I = 1856, ungated, in a latent of 5",
     experts=2,
     top_k=1,
     hidden=16,
     inter=1856,
-    latent=6,
+    latent=5,
     gated=False,
     activation="relu2",
     tokens=5,
@@ -369,3 +369,15 @@ _small(
     top_k=2,
     given={"router_weight": 40.0 * _whole(10, 8, 16)},
 )
+for _mode in ("add", "clamp"):
+    _small(
+        f"eps_{_mode}",
+        "scores so small that eps counts",
+        tokens=5,
+        router_bias=True,
+        score="sigmoid",
+        eps=1e-5,
+        eps_mode=_mode,
+        given={"router_bias": np.full(8, -16.0)},
+        **_SUM,
+    )

@@ -153,6 +153,15 @@ add(
     **BF16,
 )
 add(
+    "gemma4_f32",
+    "as gemma4 in f32, which tells GELU-tanh from the erf form",
+    top_k=3,
+    router_norm=True,
+    normalize="sum",
+    expert_scale=True,
+    activation="gelu_tanh",
+)
+add(
     "switch",
     "top-1, ungated ReLU, capacity floor(T / E)",
     experts=4,
@@ -211,13 +220,14 @@ add(
 )
 add(
     "gpt_oss_f32",
-    "as gpt_oss in f32, out x in, a limit that many values reach",
+    "as gpt_oss in f32, out x in, another alpha and a limit often reached",
     hidden=16,
     inter=16,
     pairing="interleaved",
     **{
         **_GPT_OSS,
         "act_limit": 0.75,
+        "act_alpha": 1.5,
         "orientation": "out_in",
         "down_orientation": "out_in",
     },

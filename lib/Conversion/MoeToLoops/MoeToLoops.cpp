@@ -1,4 +1,4 @@
-//===- MoeToLoops.cpp - The oracle ---*- C++ -*-===//
+//===- MoeToLoops.cpp - The oracle ----------------------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -6,27 +6,45 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Conversion/Passes.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "moe/Conversion/MoeToLoops.h"
+#include "LoopBuilder.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Transforms/DialectConversion.h"
+#include "moe/Conversion/Passes.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_CONVERTMOETOLOOPSPASS
 #include "moe/Conversion/Passes.h.inc"
 } // namespace mlir::moe
 
+using namespace mlir;
+
+void moe::populateMoeToLoopsPatterns(RewritePatternSet &patterns) {
+  loops::populateRoutingPatterns(patterns);
+  loops::populateChoicePatterns(patterns);
+  loops::populateLossPatterns(patterns);
+  loops::populateDispatchPatterns(patterns);
+  loops::populateExpertPatterns(patterns);
+  loops::populatePrimitivePatterns(patterns);
+}
+
 namespace {
 struct ConvertMoeToLoops
-    : public mlir::moe::impl::ConvertMoeToLoopsPassBase<ConvertMoeToLoops> {
+    : public moe::impl::ConvertMoeToLoopsPassBase<ConvertMoeToLoops> {
   void runOnOperation() override {
-    getOperation()->emitError("the oracle is being written");
-    signalPassFailure();
+    RewritePatternSet patterns(&getContext());
+    moe::populateMoeToLoopsPatterns(patterns);
+    ConversionTarget target(getContext());
+    target.addIllegalDialect<moe::MoeDialect>();
+    target.markUnknownOpDynamicallyLegal([](Operation *) { return true; });
+    if (failed(applyPartialConversion(getOperation(), target,
+                                      std::move(patterns))))
+      signalPassFailure();
   }
 };
 } // namespace

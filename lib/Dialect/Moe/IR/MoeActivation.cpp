@@ -6,9 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 #include <cmath>
 
 using namespace mlir;
@@ -46,9 +46,7 @@ struct Scalars {
   }
 
   /// NaN stays NaN in all three.
-  Value relu(Value x) {
-    return arith::MaximumFOp::create(b, x, constant(0.0));
-  }
+  Value relu(Value x) { return arith::MaximumFOp::create(b, x, constant(0.0)); }
   Value atMost(Value x, double limit) {
     return arith::MinimumFOp::create(b, x, constant(limit));
   }

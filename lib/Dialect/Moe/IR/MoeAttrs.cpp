@@ -1,4 +1,5 @@
-//===- MoeAttrs.cpp - Verification of attributes, routers' facts ---*- C++ -*-===//
+//===- MoeAttrs.cpp - Verification of attributes, routers' facts ---*- C++
+//-*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -7,15 +8,16 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Dialect/Moe/IR/Moe.h"
+#include <limits>
 
 using namespace mlir;
 using namespace mlir::moe;
 
 using EmitError = llvm::function_ref<InFlightDiagnostic()>;
 
-/// Not NaN, not infinite, and not below `least`.
-static bool isFiniteAtLeast(const APFloat &value, double least) {
-  return value.isFinite() && value.convertToDouble() >= least;
+/// Not NaN, not infinite, not negative.
+static bool isFiniteNotNegative(const APFloat &value) {
+  return value.isFinite() && value.convertToDouble() >= 0.0;
 }
 
 //===----------------------------------------------------------------------===//
@@ -33,18 +35,22 @@ LogicalResult TopKAttr::verify(EmitError emitError, int64_t k, ScoreKind score,
   if (groups < 1 || keptGroups < 1 || keptGroups > groups)
     return emitError() << "keeps " << keptGroups << " of " << groups
                        << " groups";
-  if (!isFiniteAtLeast(softcap, 0.0))
+  if (!isFiniteNotNegative(softcap))
     return emitError() << "softcap is negative or not finite";
-  if (!isFiniteAtLeast(eps, 0.0))
+  if (!isFiniteNotNegative(eps))
     return emitError() << "eps is negative or not finite";
   if (!scale.isFinite())
     return emitError() << "scale is not finite";
-  if (normalize == Normalize::pnorm && !(isFiniteAtLeast(p, 0.0) && p.isNonZero()))
-    return emitError() << "a p-norm needs a positive p";
-  if (domain == ScoreDomain::topk && groups != 1 && score == ScoreKind::softmax &&
-      keptGroups != groups)
+  if (!isFiniteNotNegative(p) || p.isZero())
+    return emitError() << "p of the p-norm is not positive or not finite";
+  if (domain == ScoreDomain::topk && groups != 1 &&
+      score == ScoreKind::softmax && keptGroups != groups)
     return emitError()
            << "softmax over the chosen has no scores to choose groups by";
+  if (scoreDtype && !scoreDtype.isBF16() && !scoreDtype.isF16() &&
+      !scoreDtype.isF32() && !scoreDtype.isF64())
+    return emitError() << "score_dtype " << scoreDtype
+                       << " is none of bf16, f16, f32 and f64";
   return success();
 }
 
@@ -77,17 +83,27 @@ LogicalResult TopKAttr::verifyRoute(EmitError emitError, int64_t width,
 // CapacityAttr
 //===----------------------------------------------------------------------===//
 
+// Within these limits the rule's arithmetic cannot overflow. A capacity counts
+// i32 tokens; with a factor of E or more nothing is ever dropped.
+static constexpr int64_t kMaxCapacity = std::numeric_limits<int32_t>::max();
+static constexpr double kMaxCapacityFactor = 0x1p20;
+
 LogicalResult CapacityAttr::verify(EmitError emitError, int64_t fixed,
                                    APFloat factor, Rounding, CapacityPer,
                                    int64_t multiple, int64_t min) {
-  if (fixed < 0)
-    return emitError() << "a fixed capacity of " << fixed << " is below 1";
-  if (!isFiniteAtLeast(factor, 0.0))
-    return emitError() << "capacity factor is negative or not finite";
-  if (multiple < 1)
-    return emitError() << "capacity multiple " << multiple << " is below 1";
-  if (min < 0)
-    return emitError() << "smallest capacity " << min << " is below 0";
+  if (fixed < 0 || fixed > kMaxCapacity)
+    return emitError() << "fixed capacity " << fixed << " is not within 0 to "
+                       << kMaxCapacity;
+  if (!isFiniteNotNegative(factor) ||
+      factor.convertToDouble() > kMaxCapacityFactor)
+    return emitError() << "capacity factor is not within 0 to "
+                       << static_cast<int64_t>(kMaxCapacityFactor);
+  if (multiple < 1 || multiple > kMaxCapacity)
+    return emitError() << "capacity multiple " << multiple
+                       << " is not within 1 to " << kMaxCapacity;
+  if (min < 0 || min > kMaxCapacity)
+    return emitError() << "smallest capacity " << min << " is not within 0 to "
+                       << kMaxCapacity;
   return success();
 }
 
@@ -112,9 +128,8 @@ std::optional<int64_t> ExpertChoiceAttr::getNumSlots() const {
   return std::nullopt;
 }
 
-LogicalResult
-ExpertChoiceAttr::verifyRoute(EmitError, int64_t,
-                              const RouteOperandSet &) const {
+LogicalResult ExpertChoiceAttr::verifyRoute(EmitError, int64_t,
+                                            const RouteOperandSet &) const {
   return success();
 }
 
@@ -135,7 +150,7 @@ LogicalResult LayoutAttr::verify(EmitError emitError, Orientation, Orientation,
 LogicalResult ActivationAttr::verify(EmitError emitError, ActivationKind kind,
                                      ActivationStyle style, APFloat limit,
                                      APFloat alpha) {
-  if (!isFiniteAtLeast(limit, 0.0))
+  if (!isFiniteNotNegative(limit))
     return emitError() << "activation limit is negative or not finite";
   if (style == ActivationStyle::oai && kind != ActivationKind::silu)
     return emitError() << "the oai style has its own sigmoid; its kind is silu";

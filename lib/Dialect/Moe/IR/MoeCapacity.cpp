@@ -1,4 +1,5 @@
-//===- MoeCapacity.cpp - The capacity rule as index arithmetic ---*- C++ -*-===//
+//===- MoeCapacity.cpp - The capacity rule as index arithmetic ---*- C++
+//-*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -6,9 +7,10 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "llvm/Support/MathExtras.h"
 #include <cmath>
 
 using namespace mlir;
@@ -20,16 +22,15 @@ static Value asValue(ImplicitLocOpBuilder &b, OpFoldResult size) {
   return arith::ConstantIndexOp::create(b, *getConstantIntValue(size));
 }
 
-static int64_t evaluate(CapacityAttr rule, int64_t tokens, int64_t numExperts,
-                        int64_t numSlots) {
-  if (rule.getFixed() > 0)
-    return rule.getFixed();
-  double exact =
-      rule.getFactor().convertToDouble() * static_cast<double>(tokens);
-  if (rule.getPer() == CapacityPer::slots)
+int64_t CapacityAttr::getCapacity(int64_t tokens, int64_t numExperts,
+                                  int64_t numSlots) const {
+  if (getFixed() > 0)
+    return getFixed();
+  double exact = getFactor().convertToDouble() * static_cast<double>(tokens);
+  if (getPer() == CapacityPer::slots)
     exact *= static_cast<double>(numSlots);
   exact /= static_cast<double>(numExperts);
-  switch (rule.getRounding()) {
+  switch (getRounding()) {
   case Rounding::floor:
     exact = std::floor(exact);
     break;
@@ -40,10 +41,34 @@ static int64_t evaluate(CapacityAttr rule, int64_t tokens, int64_t numExperts,
     exact = std::floor(exact + 0.5);
     break;
   }
-  int64_t multiple = rule.getMultiple();
-  int64_t rounded =
-      (static_cast<int64_t>(exact) + multiple - 1) / multiple * multiple;
-  return std::max(rule.getMin(), rounded);
+  // Far more tokens than ids can name would leave the range of the cast.
+  exact = std::min(exact, 0x1p62);
+  int64_t rounded = llvm::divideCeil(static_cast<uint64_t>(exact),
+                                     static_cast<uint64_t>(getMultiple())) *
+                    getMultiple();
+  return std::max(getMin(), rounded);
+}
+
+int64_t CapacityAttr::getChoiceBound(int64_t tokens, int64_t groups,
+                                     int64_t numExperts) const {
+  if (groups == 1)
+    return std::min(tokens, getCapacity(tokens, numExperts, /*numSlots=*/1));
+  // Each group rounds up by less than 1 + (multiple - 1), or is lifted to min.
+  int64_t share = 0, slack = getFixed();
+  if (getFixed() == 0) {
+    share = getShareRule().getCapacity(tokens, numExperts, /*numSlots=*/1);
+    slack = getMultiple() + getMin();
+  }
+  int64_t bound;
+  if (llvm::MulOverflow(groups, slack, bound) ||
+      llvm::AddOverflow(bound, share, bound))
+    return tokens;
+  return std::min(tokens, bound);
+}
+
+CapacityAttr CapacityAttr::getShareRule() const {
+  return get(getContext(), /*fixed=*/0, getFactor(), Rounding::ceil, getPer(),
+             /*multiple=*/1, /*min=*/0);
 }
 
 OpFoldResult CapacityAttr::build(OpBuilder &builder, Location loc,
@@ -52,18 +77,16 @@ OpFoldResult CapacityAttr::build(OpBuilder &builder, Location loc,
   if (getFixed() > 0)
     return builder.getIndexAttr(getFixed());
   if (std::optional<int64_t> constant = getConstantIntValue(tokens))
-    return builder.getIndexAttr(
-        evaluate(*this, *constant, numExperts, numSlots));
+    return builder.getIndexAttr(getCapacity(*constant, numExperts, numSlots));
 
   ImplicitLocOpBuilder b(loc, builder);
   auto f64 = [&](double value) -> Value {
     return arith::ConstantOp::create(b, b.getF64FloatAttr(value));
   };
-  Value count = arith::IndexCastOp::create(b, b.getI64Type(),
-                                           cast<Value>(tokens));
+  Value count =
+      arith::IndexCastOp::create(b, b.getI64Type(), cast<Value>(tokens));
   Value exact = arith::SIToFPOp::create(b, b.getF64Type(), count);
-  exact =
-      arith::MulFOp::create(b, f64(getFactor().convertToDouble()), exact);
+  exact = arith::MulFOp::create(b, f64(getFactor().convertToDouble()), exact);
   if (getPer() == CapacityPer::slots)
     exact = arith::MulFOp::create(b, exact, f64(numSlots));
   exact = arith::DivFOp::create(b, exact, f64(numExperts));
@@ -96,28 +119,24 @@ OpFoldResult CapacityAttr::buildChoiceBound(OpBuilder &builder, Location loc,
   ImplicitLocOpBuilder b(loc, builder);
   std::optional<int64_t> constantTokens = getConstantIntValue(tokens);
   std::optional<int64_t> constantGroups = getConstantIntValue(groups);
+  if (constantTokens && constantGroups)
+    return b.getIndexAttr(
+        getChoiceBound(*constantTokens, *constantGroups, numExperts));
   if (constantGroups == 1) {
-    OpFoldResult rule = build(builder, loc, tokens, numExperts, /*slots=*/1);
-    std::optional<int64_t> constantRule = getConstantIntValue(rule);
-    if (constantTokens && constantRule)
-      return b.getIndexAttr(std::min(*constantTokens, *constantRule));
+    OpFoldResult rule = build(builder, loc, tokens, numExperts, /*numSlots=*/1);
     return arith::MinUIOp::create(b, asValue(b, tokens), asValue(b, rule))
         .getResult();
   }
-  // Each group rounds up by less than 1 + (multiple - 1), or is lifted to min.
   Value count = asValue(b, groups), all = asValue(b, tokens);
   Value bound;
   if (getFixed() > 0) {
     bound = arith::MulIOp::create(
         b, count, arith::ConstantIndexOp::create(b, getFixed()));
   } else {
-    auto plain = CapacityAttr::get(getContext(), 0, getFactor(),
-                                   Rounding::ceil, getPer(), 1, 0);
-    Value share =
-        asValue(b, plain.build(builder, loc, all, numExperts, /*slots=*/1));
+    Value share = asValue(b, getShareRule().build(builder, loc, all, numExperts,
+                                                  /*numSlots=*/1));
     Value slack = arith::MulIOp::create(
-        b, count,
-        arith::ConstantIndexOp::create(b, getMultiple() + getMin()));
+        b, count, arith::ConstantIndexOp::create(b, getMultiple() + getMin()));
     bound = arith::AddIOp::create(b, share, slack);
   }
   return arith::MinUIOp::create(b, bound, all).getResult();

@@ -1,4 +1,5 @@
-//===- MoeDialect.cpp - Registration, versions, entry attributes ---*- C++ -*-===//
+//===- MoeDialect.cpp - Registration, versions, entry attributes ---*- C++
+//-*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -6,7 +7,6 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Bytecode/BytecodeImplementation.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -14,6 +14,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -87,7 +88,8 @@ LogicalResult MoeDialect::verifyOperationAttribute(Operation *op,
       return op->emitOpError("'moe.bounds' is a dictionary on a function");
     for (NamedAttribute bound : bounds) {
       auto limit = dyn_cast<IntegerAttr>(bound.getValue());
-      if (!limit || limit.getInt() < 0)
+      if (!limit || !limit.getType().isSignlessIntOrIndex() ||
+          limit.getValue().isNegative() || !limit.getValue().isSignedIntN(64))
         return op->emitOpError("'moe.bounds' gives '")
                << bound.getName().getValue() << "' no size";
     }
@@ -116,11 +118,12 @@ static LogicalResult verifyArgAttribute(Operation *op, Type type,
     if (!dims || !shaped || !shaped.hasRank() ||
         static_cast<int64_t>(dims.size()) != shaped.getRank() ||
         !llvm::all_of(dims, llvm::IsaPred<StringAttr>))
-      return op->emitOpError("'moe.dims' names every dimension of its "
-                             "argument, \"\" for static ones");
+      return op->emitOpError("'moe.dims' has a string for every "
+                             "dimension, \"\" where it has no name");
     return success();
   }
-  return op->emitOpError("unknown argument attribute '") << name << "'";
+  return op->emitOpError("unknown argument or result attribute '")
+         << name << "'";
 }
 
 LogicalResult MoeDialect::verifyRegionArgAttribute(Operation *op, unsigned,

@@ -1,4 +1,5 @@
-//===- MoeDispatchOps.cpp - Verifiers and shapes of dispatch and combine ---*- C++ -*-===//
+//===- MoeDispatchOps.cpp - Verifiers and shapes of dispatch and combine ---*-
+//C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -7,46 +8,37 @@
 //===----------------------------------------------------------------------===//
 
 #include "MoeVerify.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-/// N, the largest possible number of assignments, as the product of ids' sizes.
-static int64_t getMaxAssignments(Value ids) {
-  return mulDim(dimOf(ids, 0), dimOf(ids, 1));
-}
 
 /// The axis of ids that counts tokens or experts, and its name.
 static NamedDim getChooserDim(Value ids) { return {"ids", dimOf(ids, 0)}; }
 
 LogicalResult DispatchOp::verify() {
   int64_t numExperts = getNumExperts();
-  if (numExperts < 1)
-    return emitOpError("has no experts (dispatch_c1)");
-  if (failed(verifySameDim(*this, "dispatch_c1", "E + 1",
-                           {{"experts", numExperts + 1},
-                            {"offsets", dimOf(getOffsets(), 0)}})))
+  if (failed(verifyNumExperts(*this, "dispatch_c1", numExperts)) ||
+      failed(verifySameStaticDim(
+          *this, "dispatch_c1", "E + 1",
+          {{"experts", numExperts + 1}, {"offsets", dimOf(getOffsets(), 0)}})))
     return failure();
-  if (failed(verifySameDim(*this, "dispatch_c2", "D",
-                           {{"input", dimOf(getInput(), 1)},
-                            {"rows", dimOf(getRows(), 1)}})))
+  if (failed(verifySameStaticDim(
+          *this, "dispatch_c2", "D",
+          {{"input", dimOf(getInput(), 1)}, {"rows", dimOf(getRows(), 1)}})))
     return failure();
   if (getInput().getType().getElementType() !=
       getRows().getType().getElementType())
     return emitOpError("input and rows have different element types "
                        "(dispatch_c2)");
-  if (failed(verifySameDim(*this, "dispatch_c3", "N",
-                           {{"ids", getMaxAssignments(getIds())},
-                            {"rows", dimOf(getRows(), 0)}})))
+  if (failed(verifyAssignments(*this, "dispatch_c3", getIds(),
+                               {{"rows", dimOf(getRows(), 0)}})))
     return failure();
   if (Value weights = getWeights())
-    for (unsigned dim : {0, 1})
-      if (failed(verifySameDim(
-              *this, "dispatch_c4", dim ? "second size" : "first size",
-              {{"ids", dimOf(getIds(), dim)}, {"weights", dimOf(weights, dim)}})))
-        return failure();
+    if (failed(
+            verifyLikeIds(*this, "dispatch_c4", getIds(), "weights", weights)))
+      return failure();
   if (getChoice() == Choice::expert)
     return verifySameDim(*this, "dispatch_c5", "E",
                          {{"experts", numExperts}, getChooserDim(getIds())});
@@ -74,11 +66,10 @@ LogicalResult CombineOp::verify() {
   appendDim(widths, "identity", getIdentity(), 1);
   appendDim(widths, "residual", getResidual(), 1);
   appendDim(widths, "bias", getBias(), 0);
-  if (failed(verifySameDim(*this, "combine_c1", "D", widths)))
+  if (failed(verifySameStaticDim(*this, "combine_c1", "D", widths)))
     return failure();
-  if (failed(verifySameDim(*this, "combine_c2", "N",
-                           {{"ids", getMaxAssignments(getIds())},
-                            {"rows", dimOf(getRows(), 0)}})))
+  if (failed(verifyAssignments(*this, "combine_c2", getIds(),
+                               {{"rows", dimOf(getRows(), 0)}})))
     return failure();
   bool byToken = getChoice() == Choice::token;
   SmallVector<NamedDim> tokens = {{"output", dimOf(getOutput(), 0)}};
@@ -89,13 +80,10 @@ LogicalResult CombineOp::verify() {
   if (failed(verifySameDim(*this, "combine_c3", "T", tokens)))
     return failure();
   if (Value weights = getWeights())
-    for (unsigned dim : {0, 1})
-      if (failed(verifySameDim(
-              *this, "combine_c4", dim ? "second size" : "first size",
-              {{"ids", dimOf(getIds(), dim)}, {"weights", dimOf(weights, dim)}})))
-        return failure();
-  bool needsTokens =
-      !byToken && ShapedType::isDynamic(dimOf(getOutput(), 0));
+    if (failed(
+            verifyLikeIds(*this, "combine_c4", getIds(), "weights", weights)))
+      return failure();
+  bool needsTokens = !byToken && ShapedType::isDynamic(dimOf(getOutput(), 0));
   if (needsTokens != static_cast<bool>(getNumTokens()))
     return emitOpError("takes num_tokens where experts choose and T is "
                        "dynamic, and nowhere else (combine_c5)");
@@ -103,7 +91,14 @@ LogicalResult CombineOp::verify() {
     return emitOpError("identity experts need ids by token (combine_c6)");
   if (getAverage() && !getResidual())
     return emitOpError("has no residual to average with (combine_c7)");
-  return success();
+  int64_t numExperts = getNumExperts();
+  if (failed(verifyNumExperts(*this, "combine_c8", numExperts)))
+    return failure();
+  if (!byToken &&
+      failed(verifySameDim(*this, "combine_c8", "E",
+                           {{"experts", numExperts}, getChooserDim(getIds())})))
+    return failure();
+  return verifyFinite(*this, "combine_c9", "scale", getScale());
 }
 
 LogicalResult

@@ -1,4 +1,5 @@
-//===- MoeExpertOps.cpp - Verifiers and shapes of experts and layouts ---*- C++ -*-===//
+//===- MoeExpertOps.cpp - Verifiers and shapes of experts and layouts ---*- C++
+//-*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -37,7 +38,7 @@ SmallVector<int64_t> LayoutAttr::getShape(Projection projection,
 FailureOr<std::pair<int64_t, int64_t>>
 LayoutAttr::getFeatures(Projection projection, int64_t numExperts,
                         ArrayRef<int64_t> shape) const {
-  if (ShapedType::isDynamicShape(shape))
+  if (ShapedType::isDynamicShape(shape) || numExperts < 1)
     return failure();
   if (projection == Projection::up_bias) {
     if (shape.size() != 2 || shape[0] != numExperts)
@@ -69,9 +70,8 @@ int64_t ExpertsOp::getNumExperts() {
   return getOffsets() ? dimOf(getOffsets(), 0) - 1 : 1;
 }
 
-static std::pair<int64_t, int64_t> getVerifiedFeatures(ExpertsOp op,
-                                                       Projection projection,
-                                                       Value weight) {
+static std::pair<int64_t, int64_t>
+getVerifiedFeatures(ExpertsOp op, Projection projection, Value weight) {
   return *op.getLayout().getFeatures(
       projection, op.getNumExperts(),
       cast<ShapedType>(weight.getType()).getShape());
@@ -95,11 +95,7 @@ static std::string describe(ArrayRef<int64_t> shape) {
   std::string text;
   llvm::raw_string_ostream os(text);
   llvm::interleave(
-      shape, os,
-      [&](int64_t size) {
-        ShapedType::isDynamic(size) ? os << "?" : os << size;
-      },
-      "x");
+      shape, os, [&](int64_t size) { os << describeDim(size); }, "x");
   return text;
 }
 
@@ -138,15 +134,17 @@ LogicalResult ExpertsOp::verify() {
            << numUp << " up weight(s) and none or as many up biases, but has "
            << getUp().size() << " and " << getUpBias().size()
            << " (experts_c1)";
-  if (getOffsets() && ShapedType::isDynamic(dimOf(getOffsets(), 0)))
-    return emitOpError("offsets have no static size (experts_c3)");
-  if (!getOffsets()) {
-    Value up = getUp().front();
-    if (getLayout().getExpertAxis() == ExpertAxis::lead &&
-        dimOf(up, 0) != 1 && cast<ShapedType>(up.getType()).getRank() == 3)
-      return emitOpError("has ")
-             << dimOf(up, 0)
-             << " experts but no offsets to give them rows (experts_c9)";
+  if (Value offsets = getOffsets()) {
+    if (failed(
+            verifyNumExperts(*this, "experts_c3", lessOne(dimOf(offsets, 0)))))
+      return failure();
+  } else if (Value up = getUp().front();
+             getLayout().getExpertAxis() == ExpertAxis::lead &&
+             dimOf(up, 0) != 1 &&
+             cast<ShapedType>(up.getType()).getRank() == 3) {
+    return emitOpError("has ")
+           << describeDim(dimOf(up, 0))
+           << " experts but no offsets to give them rows (experts_c9)";
   }
 
   int64_t upOut = 0;
@@ -157,18 +155,18 @@ LogicalResult ExpertsOp::verify() {
     if (up.getType() != getUp().front().getType())
       return emitOpError("gate and up weights have different types "
                          "(experts_c1)");
-    if (failed(verifySameDim(*this, "experts_c2", "D",
-                             {{"rows", dimOf(getRows(), 1)},
-                              {"up weight", features->second}})))
+    if (failed(verifySameStaticDim(
+            *this, "experts_c2", "D",
+            {{"rows", dimOf(getRows(), 1)}, {"up weight", features->second}})))
       return failure();
     upOut = features->first;
   }
   int64_t factor = getUpFactor(getGated(), getLayout());
-  int64_t pieces = getGated() ? factor * getLayout().getShards() : 1;
-  if (upOut % pieces != 0)
+  int64_t shards = getGated() ? getLayout().getShards() : 1;
+  if (upOut % factor != 0 || upOut / factor % shards != 0)
     return emitOpError("the up weight's ")
-           << upOut << " outputs do not divide into " << pieces
-           << " equal parts of gate and up (experts_c4)";
+           << upOut << " outputs do not divide into gate and up of " << shards
+           << " equal shards (experts_c4)";
 
   auto down = verifyFeatures(*this, Projection::down, getDown(), "down weight");
   if (failed(down))
@@ -180,17 +178,17 @@ LogicalResult ExpertsOp::verify() {
   SmallVector<NamedDim> outs = {{"down weight", down->first},
                                 {"output", dimOf(getOutput(), 1)}};
   appendDim(outs, "down_bias", getDownBias(), 1);
-  if (failed(verifySameDim(*this, "experts_c6", "D'", outs)))
+  if (failed(verifySameStaticDim(*this, "experts_c6", "D'", outs)))
     return failure();
   if (getDownBias() && dimOf(getDownBias(), 0) != getNumExperts())
     return emitOpError("down_bias has ")
-           << dimOf(getDownBias(), 0) << " experts, not " << getNumExperts()
-           << " (experts_c3)";
+           << describeDim(dimOf(getDownBias(), 0)) << " experts, not "
+           << getNumExperts() << " (experts_c3)";
   if (failed(verifyUpBiases(*this, upOut)))
     return failure();
-  return verifySameDim(*this, "experts_c8", "N",
-                       {{"rows", dimOf(getRows(), 0)},
-                        {"output", dimOf(getOutput(), 0)}});
+  return verifySameDim(
+      *this, "experts_c8", "N",
+      {{"rows", dimOf(getRows(), 0)}, {"output", dimOf(getOutput(), 0)}});
 }
 
 LogicalResult
@@ -221,27 +219,30 @@ LogicalResult RelayoutOp::verify() {
            << getNumTensors(*this, to) << ", not " << getSources().size()
            << " to " << getNumResults() << " (relayout_c1)";
   int64_t numExperts = getNumExperts();
+  if (failed(verifyNumExperts(*this, "relayout_c5", numExperts)))
+    return failure();
   auto source = cast<RankedTensorType>(getSources().front().getType());
   auto features =
       from.getFeatures(getProjection(), numExperts, source.getShape());
   bool paired = getProjection() != Projection::down && getGated();
   int64_t fromFactor = paired && from.isFused() ? 2 : 1;
   int64_t toFactor = paired && to.isFused() ? 2 : 1;
-  bool sameSources = llvm::all_of(getSources(), [&](Value value) {
-    return value.getType() == source;
-  });
-  if (failed(features) || !sameSources ||
-      features->first % (paired ? fromFactor * from.getShards() : 1) != 0)
+  bool sameSources = llvm::all_of(
+      getSources(), [&](Value value) { return value.getType() == source; });
+  if (!sameSources)
+    return emitOpError("sources have different types (relayout_c4)");
+  if (failed(features) || features->first % fromFactor != 0)
     return emitOpError("source of shape ")
            << describe(source.getShape()) << " does not fit layout " << from
            << " of " << numExperts << " experts (relayout_c4)";
   int64_t perSide = features->first / fromFactor;
-  if (paired && perSide % to.getShards() != 0)
-    return emitOpError("the width ")
-           << perSide << " does not divide into " << to.getShards()
-           << " shards (relayout_c4)";
+  for (LayoutAttr layout : {from, to})
+    if (paired && perSide % layout.getShards() != 0)
+      return emitOpError("the width ")
+             << perSide << " does not divide into " << layout.getShards()
+             << " shards (relayout_c4)";
   SmallVector<int64_t> expected = to.getShape(
-      getProjection(), numExperts, perSide * toFactor, features->second);
+      getProjection(), numExperts, mulDim(perSide, toFactor), features->second);
   for (Type type : getResultTypes()) {
     auto result = cast<RankedTensorType>(type);
     if (result.getShape() != ArrayRef<int64_t>(expected))

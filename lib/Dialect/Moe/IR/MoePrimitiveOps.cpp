@@ -1,4 +1,5 @@
-//===- MoePrimitiveOps.cpp - Verifiers and effects of the primitives ---*- C++ -*-===//
+//===- MoePrimitiveOps.cpp - Verifiers and effects of the primitives ---*- C++
+//-*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -37,6 +38,14 @@ static Type elementOf(Value value) {
   return cast<ShapedType>(value.getType()).getElementType();
 }
 
+/// A primitive works on tensors or, once bufferized, on memrefs.
+static LogicalResult verifyOneKind(Operation *op, StringRef label) {
+  if (llvm::all_of(op->getOperandTypes(), llvm::IsaPred<TensorType>) ||
+      llvm::all_of(op->getOperandTypes(), llvm::IsaPred<MemRefType>))
+    return success();
+  return op->emitOpError() << "mixes tensors and memrefs (" << label << ")";
+}
+
 //===----------------------------------------------------------------------===//
 // GroupOp
 //===----------------------------------------------------------------------===//
@@ -58,29 +67,31 @@ LogicalResult GroupOp::verify() {
   if (Value weights = getWeights()) {
     if (elementOf(weights) != elementOf(getWeightInit()))
       return emitOpError("weights and weight differ in type (group_c3)");
-    for (unsigned dim : {0, 1})
-      if (failed(verifySameDim(
-              *this, "group_c3", dim ? "second size" : "first size",
-              {{"ids", dimOf(getIds(), dim)}, {"weights", dimOf(weights, dim)}})))
-        return failure();
+    if (failed(verifyLikeIds(*this, "group_c3", getIds(), "weights", weights)))
+      return failure();
   }
-  if (ShapedType::isDynamic(dimOf(getOffsetsInit(), 0)) ||
-      dimOf(getOffsetsInit(), 0) < 2)
-    return emitOpError("offsets need a static size of at least 2 (group_c1)");
-  int64_t capacity = mulDim(dimOf(getIds(), 0), dimOf(getIds(), 1));
-  SmallVector<NamedDim> rows = {{"ids", capacity},
-                                {"token", dimOf(getTokenInit(), 0)},
+  if (failed(verifyOneKind(*this, "group_c6")))
+    return failure();
+  int64_t numExperts = lessOne(dimOf(getOffsetsInit(), 0));
+  if (failed(verifyNumExperts(*this, "group_c1", numExperts)))
+    return failure();
+  SmallVector<NamedDim> rows = {{"token", dimOf(getTokenInit(), 0)},
                                 {"slot", dimOf(getSlotInit(), 0)}};
   appendDim(rows, "weight", getWeightInit(), 0);
-  if (failed(verifySameDim(*this, "group_c2", "N", rows)))
+  if (failed(verifyAssignments(*this, "group_c2", getIds(), rows)))
     return failure();
-  if (getChoice() == Choice::token)
-    return verifySameDim(*this, "group_c4", "T + 1",
-                         {{"ids", addDim(dimOf(getIds(), 0), 1)},
-                          {"first", dimOf(getFirstInit(), 0)}});
+  bool byToken = getChoice() == Choice::token;
+  SmallVector<NamedDim> tokens = {
+      {"first (less one)", lessOne(dimOf(getFirstInit(), 0))}};
+  if (byToken)
+    tokens.push_back({"ids", dimOf(getIds(), 0)});
+  if (failed(verifySameDim(*this, "group_c4", "T", tokens)))
+    return failure();
+  if (byToken)
+    return success();
   return verifySameDim(
       *this, "group_c5", "E",
-      {{"offsets", getNumExperts()}, {"ids", dimOf(getIds(), 0)}});
+      {{"offsets (less one)", numExperts}, {"ids", dimOf(getIds(), 0)}});
 }
 
 //===----------------------------------------------------------------------===//
@@ -92,7 +103,9 @@ void GroupedMatmulOp::getEffects(EffectList &effects) {
 }
 
 FloatType GroupedMatmulOp::getComputeType() {
-  bool wide = elementOf(getLhs()).isF64() || elementOf(getInit()).isF64();
+  bool wide = elementOf(getLhs()).isF64() ||
+              elementOf(getWeights().front()).isF64() ||
+              elementOf(getInit()).isF64();
   return wide ? FloatType(Float64Type::get(getContext()))
               : FloatType(Float32Type::get(getContext()));
 }
@@ -124,7 +137,8 @@ LogicalResult GroupedMatmulOp::verify() {
     if (!type.hasStaticShape())
       return emitOpError("weights need static sizes (grouped_matmul_c1)");
   }
-  if (failed(verifySameDim(
+  if (failed(verifyOneKind(*this, "grouped_matmul_c8")) ||
+      failed(verifySameDim(
           *this, "grouped_matmul_c2", "D",
           {{"lhs", dimOf(getLhs(), 1)}, {"weights", getInSize()}})))
     return failure();
@@ -136,12 +150,13 @@ LogicalResult GroupedMatmulOp::verify() {
     experts.push_back({"bias", dimOf(bias, 0)});
   }
   if (Value offsets = getOffsets())
-    experts.push_back({"offsets", addDim(dimOf(offsets, 0), -1)});
+    experts.push_back({"offsets (less one)", lessOne(dimOf(offsets, 0))});
   else if (getNumExperts() != 1)
     return emitOpError("has ")
            << getNumExperts()
            << " experts but no offsets to give them rows (grouped_matmul_c7)";
   if (failed(verifySameDim(*this, "grouped_matmul_c3", "J", outs)) ||
+      failed(verifyNumExperts(*this, "grouped_matmul_c4", getNumExperts())) ||
       failed(verifySameDim(*this, "grouped_matmul_c4", "E", experts)))
     return failure();
   SmallVector<NamedDim> rows = {{"result", dimOf(getInit(), 0)}};
@@ -157,10 +172,9 @@ LogicalResult GroupedMatmulOp::verifyRegions() {
   Type compute = getComputeType();
   size_t expected = getWeights().size() + getBiases().size();
   auto yield = cast<YieldOp>(body.getTerminator());
-  bool argumentsFit =
-      body.getNumArguments() == expected &&
-      llvm::all_of(body.getArgumentTypes(),
-                   [&](Type type) { return type == compute; });
+  bool argumentsFit = body.getNumArguments() == expected &&
+                      llvm::all_of(body.getArgumentTypes(),
+                                   [&](Type type) { return type == compute; });
   if (!argumentsFit || yield.getValues().size() != 1 ||
       yield.getValues().front().getType() != compute)
     return emitOpError("epilogue takes ")
@@ -181,6 +195,8 @@ LogicalResult CombineSlotsOp::verify() {
   if (getInits().size() != 1)
     return emitOpError("has one destination, not ")
            << getInits().size() << " (combine_slots_c1)";
+  if (failed(verifyOneKind(*this, "combine_slots_c5")))
+    return failure();
   SmallVector<NamedDim> widths = {{"rows", dimOf(getRows(), 1)},
                                   {"result", dimOf(getInit(), 1)}};
   appendDim(widths, "identity", getIdentity(), 1);
@@ -195,7 +211,7 @@ LogicalResult CombineSlotsOp::verify() {
     return failure();
   SmallVector<NamedDim> tokens = {
       {"result", dimOf(getInit(), 0)},
-      {"first (less one)", addDim(dimOf(getFirst(), 0), -1)}};
+      {"first (less one)", lessOne(dimOf(getFirst(), 0))}};
   appendDim(tokens, "identity", getIdentity(), 0);
   appendDim(tokens, "identity weight", getIdentityWeight(), 0);
   appendDim(tokens, "residual", getResidual(), 0);
@@ -205,7 +221,7 @@ LogicalResult CombineSlotsOp::verify() {
       static_cast<bool>(getIdentityWeight()))
     return emitOpError("identity and its weight come together "
                        "(combine_slots_c4)");
-  return success();
+  return verifyFinite(*this, "combine_slots_c6", "scale", getScale());
 }
 
 //===----------------------------------------------------------------------===//
@@ -217,11 +233,13 @@ void TopKOp::getEffects(EffectList &effects) {
 }
 
 LogicalResult TopKOp::verify() {
-  if (getInits().size() != 2 || elementOf(getInits()[0]) != elementOf(getValues()) ||
+  if (getInits().size() != 2 ||
+      elementOf(getInits()[0]) != elementOf(getValues()) ||
       !elementOf(getInits()[1]).isInteger(32))
     return emitOpError("writes values of its input's type and i32 indices "
                        "(top_k_op_c1)");
-  if (failed(verifySameDim(*this, "top_k_op_c1", "T",
+  if (failed(verifyOneKind(*this, "top_k_op_c4")) ||
+      failed(verifySameDim(*this, "top_k_op_c1", "T",
                            {{"values", dimOf(getValues(), 0)},
                             {"first result", dimOf(getInits()[0], 0)},
                             {"second result", dimOf(getInits()[1], 0)}})) ||
@@ -233,6 +251,7 @@ LogicalResult TopKOp::verify() {
   if (ShapedType::isDynamic(k) || ShapedType::isDynamic(width) || k < 1 ||
       k > width)
     return emitOpError("chooses k = ")
-           << k << " of " << width << " (top_k_op_c3)";
+           << describeDim(k) << " of " << describeDim(width)
+           << " (top_k_op_c3)";
   return success();
 }

@@ -1,4 +1,5 @@
-//===- MoeRoutingOps.cpp - Verifiers and shapes of the routing ops ---*- C++ -*-===//
+//===- MoeRoutingOps.cpp - Verifiers and shapes of the routing ops ---*- C++
+//-*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -7,9 +8,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "MoeVerify.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -46,43 +47,44 @@ static void printScoreKind(OpAsmPrinter &printer, Operation *,
 //===----------------------------------------------------------------------===//
 
 LogicalResult GateOp::verify() {
-  if (failed(verifySameDim(*this, "gate_c1", "H",
-                           {{"input", dimOf(getInput(), 1)},
-                            {"weight", dimOf(getWeight(), 1)}})))
+  if (failed(verifySameStaticDim(*this, "gate_c1", "H",
+                                 {{"input", dimOf(getInput(), 1)},
+                                  {"weight", dimOf(getWeight(), 1)}})))
     return failure();
   SmallVector<NamedDim> widths = {{"weight", dimOf(getWeight(), 0)},
                                   {"logits", dimOf(getLogits(), 1)}};
   appendDim(widths, "bias", getBias(), 0);
-  if (failed(verifySameDim(*this, "gate_c2", "R", widths)))
+  if (failed(verifySameStaticDim(*this, "gate_c2", "R", widths)))
     return failure();
-  return verifySameDim(*this, "gate_c3", "T",
-                       {{"input", dimOf(getInput(), 0)},
-                        {"logits", dimOf(getLogits(), 0)}});
+  return verifySameDim(
+      *this, "gate_c3", "T",
+      {{"input", dimOf(getInput(), 0)}, {"logits", dimOf(getLogits(), 0)}});
 }
 
-LogicalResult
-GateOp::reifyResultShapes(OpBuilder &b,
-                          ReifiedRankedShapedTypeDims &shapes) {
-  shapes = {{getDim(b, getLoc(), getInput(), 0),
-             getStaticDim(b, getLogits(), 1)}};
+LogicalResult GateOp::reifyResultShapes(OpBuilder &b,
+                                        ReifiedRankedShapedTypeDims &shapes) {
+  shapes = {
+      {getDim(b, getLoc(), getInput(), 0), getStaticDim(b, getLogits(), 1)}};
   return success();
 }
 
 LogicalResult ScoreOp::verify() {
-  for (unsigned dim : {0, 1})
-    if (failed(verifySameDim(*this, "score_c1", dim ? "R" : "T",
-                             {{"logits", dimOf(getLogits(), dim)},
-                              {"scores", dimOf(getScores(), dim)}})))
-      return failure();
-  if (!(getSoftcap().convertToDouble() >= 0.0))
-    return emitOpError("softcap is negative or not a number (score_c2)");
+  if (failed(verifySameDim(*this, "score_c1", "T",
+                           {{"logits", dimOf(getLogits(), 0)},
+                            {"scores", dimOf(getScores(), 0)}})) ||
+      failed(verifySameStaticDim(*this, "score_c1", "R",
+                                 {{"logits", dimOf(getLogits(), 1)},
+                                  {"scores", dimOf(getScores(), 1)}})))
+    return failure();
+  if (!getSoftcap().isFinite() || getSoftcap().convertToDouble() < 0.0)
+    return emitOpError("softcap is negative or not finite (score_c2)");
   return success();
 }
 
-LogicalResult
-ScoreOp::reifyResultShapes(OpBuilder &b, ReifiedRankedShapedTypeDims &shapes) {
-  shapes = {{getDim(b, getLoc(), getLogits(), 0),
-             getStaticDim(b, getScores(), 1)}};
+LogicalResult ScoreOp::reifyResultShapes(OpBuilder &b,
+                                         ReifiedRankedShapedTypeDims &shapes) {
+  shapes = {
+      {getDim(b, getLoc(), getLogits(), 0), getStaticDim(b, getScores(), 1)}};
   return success();
 }
 
@@ -96,10 +98,10 @@ LogicalResult RouteOp::verify() {
   if (!numSlots || router.getLocality() == Locality::global)
     return emitOpError("needs a router by which a token chooses for itself; "
                        "experts choose in moe.route_experts (route_c1)");
-  if (failed(verifySameDim(*this, "route_c2", "k",
-                           {{"router", *numSlots},
-                            {"ids", dimOf(getIds(), 1)},
-                            {"weights", dimOf(getWeights(), 1)}})))
+  if (failed(verifySameStaticDim(*this, "route_c2", "k",
+                                 {{"router", *numSlots},
+                                  {"ids", dimOf(getIds(), 1)},
+                                  {"weights", dimOf(getWeights(), 1)}})))
     return failure();
   SmallVector<NamedDim> tokens = {{"logits", dimOf(getLogits(), 0)},
                                   {"ids", dimOf(getIds(), 0)},
@@ -111,12 +113,13 @@ LogicalResult RouteOp::verify() {
   SmallVector<NamedDim> widths = {{"logits", dimOf(getLogits(), 1)}};
   appendDim(widths, "bias", getSelectionBias(), 0);
   appendDim(widths, "expert_scale", getExpertScale(), 0);
-  if (failed(verifySameDim(*this, "route_c4", "R", widths)))
+  if (failed(verifySameStaticDim(*this, "route_c4", "R", widths)))
     return failure();
-  if (getIndices() && !mayEqual(dimOf(getIndices(), 1), *numSlots))
-    return emitOpError("indices have ")
-           << dimOf(getIndices(), 1) << " slots a token, the router has "
-           << *numSlots << " (route_c5)";
+  if (Value indices = getIndices())
+    if (failed(verifySameStaticDim(
+            *this, "route_c5", "k",
+            {{"router", *numSlots}, {"indices", dimOf(indices, 1)}})))
+      return failure();
   RouteOperandSet operands{static_cast<bool>(getSelectionBias()),
                            static_cast<bool>(getExpertScale()),
                            static_cast<bool>(getIndices())};
@@ -124,8 +127,8 @@ LogicalResult RouteOp::verify() {
                             dimOf(getLogits(), 1), operands);
 }
 
-LogicalResult
-RouteOp::reifyResultShapes(OpBuilder &b, ReifiedRankedShapedTypeDims &shapes) {
+LogicalResult RouteOp::reifyResultShapes(OpBuilder &b,
+                                         ReifiedRankedShapedTypeDims &shapes) {
   SmallVector<OpFoldResult> shape = {getDim(b, getLoc(), getLogits(), 0),
                                      getStaticDim(b, getIds(), 1)};
   shapes = {shape, shape};
@@ -157,39 +160,39 @@ LogicalResult RouteExpertsOp::verify() {
   if (!router)
     return emitOpError("needs a router by which experts choose "
                        "(route_experts_c1)");
-  if (failed(verifySameDim(*this, "route_experts_c2", "E",
-                           {{"logits", dimOf(getLogits(), 1)},
-                            {"ids", dimOf(getIds(), 0)},
-                            {"weights", dimOf(getWeights(), 0)}})))
+  int64_t numExperts = dimOf(getLogits(), 1);
+  if (failed(verifySameStaticDim(*this, "route_experts_c2", "E",
+                                 {{"logits", numExperts},
+                                  {"ids", dimOf(getIds(), 0)},
+                                  {"weights", dimOf(getWeights(), 0)}})) ||
+      failed(verifyNumExperts(*this, "route_experts_c2", numExperts)))
     return failure();
-  if (failed(verifySameDim(*this, "route_experts_c3", "C",
-                           {{"ids", dimOf(getIds(), 1)},
-                            {"weights", dimOf(getWeights(), 1)}})))
+  if (failed(verifySameDim(
+          *this, "route_experts_c3", "C",
+          {{"ids", dimOf(getIds(), 1)}, {"weights", dimOf(getWeights(), 1)}})))
     return failure();
   int64_t tokens = dimOf(getLogits(), 0), capacity = dimOf(getIds(), 1);
   if (getTokenMask() &&
-      failed(verifySameDim(*this, "route_experts_c4", "T",
-                           {{"logits", tokens},
-                            {"mask", dimOf(getTokenMask(), 0)}})))
+      failed(verifySameDim(
+          *this, "route_experts_c4", "T",
+          {{"logits", tokens}, {"mask", dimOf(getTokenMask(), 0)}})))
     return failure();
-  if (!ShapedType::isDynamic(tokens) && !ShapedType::isDynamic(capacity) &&
-      !getGroupOffsets()) {
-    Builder b(getContext());
-    OpBuilder builder(getContext());
-    std::optional<int64_t> rule =
-        getConstantIntValue(router.getCapacity().buildChoiceBound(
-            builder, getLoc(), b.getIndexAttr(tokens), b.getIndexAttr(1),
-            dimOf(getLogits(), 1)));
-    if (rule != capacity)
-      return emitOpError("ids have C = ")
-             << capacity << " but the capacity rule gives " << *rule
-             << " (route_experts_c5)";
-  }
+  int64_t groups = getGroupOffsets() ? lessOne(dimOf(getGroupOffsets(), 0)) : 1;
+  if (ShapedType::isDynamic(tokens) || ShapedType::isDynamic(groups) ||
+      ShapedType::isDynamic(capacity))
+    return success();
+  int64_t rule =
+      router.getCapacity().getChoiceBound(tokens, groups, numExperts);
+  if (rule != capacity)
+    return emitOpError("ids have C = ")
+           << capacity << " but the capacity rule gives " << rule
+           << " (route_experts_c5)";
   return success();
 }
 
-LogicalResult RouteExpertsOp::reifyResultShapes(
-    OpBuilder &b, ReifiedRankedShapedTypeDims &shapes) {
+LogicalResult
+RouteExpertsOp::reifyResultShapes(OpBuilder &b,
+                                  ReifiedRankedShapedTypeDims &shapes) {
   SmallVector<OpFoldResult> shape = {
       getStaticDim(b, getIds(), 0),
       buildChoiceCapacity(b, *this, cast<ExpertChoiceAttr>(getRouter()))};
@@ -204,18 +207,19 @@ LogicalResult RouteExpertsOp::reifyResultShapes(
 //===----------------------------------------------------------------------===//
 
 LogicalResult LimitCapacityOp::verify() {
-  for (unsigned dim : {0, 1})
-    if (failed(verifySameDim(*this, "limit_capacity_c1", dim ? "k" : "T",
-                             {{"ids", dimOf(getIds(), dim)},
-                              {"weights", dimOf(getWeights(), dim)}})))
-      return failure();
-  if (static_cast<int64_t>(getNumExperts()) < 1)
-    return emitOpError("has no experts (limit_capacity_c2)");
-  return success();
+  if (failed(verifySameDim(*this, "limit_capacity_c1", "T",
+                           {{"ids", dimOf(getIds(), 0)},
+                            {"weights", dimOf(getWeights(), 0)}})) ||
+      failed(verifySameStaticDim(
+          *this, "limit_capacity_c1", "k",
+          {{"ids", dimOf(getIds(), 1)}, {"weights", dimOf(getWeights(), 1)}})))
+    return failure();
+  return verifyNumExperts(*this, "limit_capacity_c2", getNumExperts());
 }
 
-LogicalResult LimitCapacityOp::reifyResultShapes(
-    OpBuilder &b, ReifiedRankedShapedTypeDims &shapes) {
+LogicalResult
+LimitCapacityOp::reifyResultShapes(OpBuilder &b,
+                                   ReifiedRankedShapedTypeDims &shapes) {
   SmallVector<OpFoldResult> shape = {getDim(b, getLoc(), getIds(), 0),
                                      getDim(b, getLoc(), getIds(), 1)};
   shapes = {shape, shape};
@@ -229,7 +233,13 @@ LogicalResult AuxLossOp::verify() {
   SmallVector<NamedDim> tokens = {{"scores", dimOf(getScores(), 0)}};
   appendDim(tokens, "ids", getIds(), 0);
   appendDim(tokens, "mask", getTokenMask(), 0);
-  return verifySameDim(*this, "aux_loss_c2", "T", tokens);
+  if (failed(verifySameDim(*this, "aux_loss_c2", "T", tokens)) ||
+      failed(verifySameStaticDim(*this, "aux_loss_c3", "R",
+                                 {{"scores", dimOf(getScores(), 1)}})) ||
+      (getIds() && failed(verifySameStaticDim(*this, "aux_loss_c3", "k",
+                                              {{"ids", dimOf(getIds(), 1)}}))))
+    return failure();
+  return verifyFinite(*this, "aux_loss_c4", "coefficient", getCoefficient());
 }
 
 LogicalResult

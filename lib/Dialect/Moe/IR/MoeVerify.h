@@ -9,8 +9,11 @@
 #ifndef MOE_LIB_DIALECT_MOE_IR_MOEVERIFY_H
 #define MOE_LIB_DIALECT_MOE_IR_MOEVERIFY_H
 
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "llvm/Support/MathExtras.h"
+#include <limits>
+#include <string>
 
 namespace mlir::moe {
 
@@ -18,21 +21,33 @@ inline int64_t dimOf(Value value, unsigned dim) {
   return cast<ShapedType>(value.getType()).getDimSize(dim);
 }
 
+/// Ids, offsets and token numbers are i32, so nothing they count is larger.
+constexpr int64_t kMaxCount = std::numeric_limits<int32_t>::max();
+
 /// One named size of an operand or result.
 struct NamedDim {
   StringRef owner;
   int64_t size;
 };
 
+/// A size as types write it.
+inline std::string describeDim(int64_t size) {
+  return ShapedType::isDynamic(size) ? "?" : std::to_string(size);
+}
+
 /// Whether two sizes can be equal: they are, or one is not known.
 inline bool mayEqual(int64_t a, int64_t b) {
   return ShapedType::isDynamic(a) || ShapedType::isDynamic(b) || a == b;
 }
 
-/// Reports the first two sizes of `dims` that cannot be equal.
+/// Reports the first two sizes of `dims` that cannot be equal. A size that is
+/// derived from another one (a length less one) may turn out negative.
 inline LogicalResult verifySameDim(Operation *op, StringRef label,
-                                   StringRef dimName,
-                                   ArrayRef<NamedDim> dims) {
+                                   StringRef dimName, ArrayRef<NamedDim> dims) {
+  for (const NamedDim &dim : dims)
+    if (!ShapedType::isDynamic(dim.size) && dim.size < 0)
+      return op->emitOpError() << dim.owner << " has " << dimName << " = "
+                               << dim.size << " (" << label << ")";
   for (size_t i = 0; i < dims.size(); ++i)
     for (size_t j = i + 1; j < dims.size(); ++j)
       if (!mayEqual(dims[i].size, dims[j].size))
@@ -43,15 +58,74 @@ inline LogicalResult verifySameDim(Operation *op, StringRef label,
   return success();
 }
 
-/// A size plus a constant, dynamic staying dynamic.
-inline int64_t addDim(int64_t size, int64_t addend) {
-  return ShapedType::isDynamic(size) ? size : size + addend;
+/// The same for a dimension that is static by the dialect's rules, so that
+/// shapes can be reified from the types.
+inline LogicalResult verifySameStaticDim(Operation *op, StringRef label,
+                                         StringRef dimName,
+                                         ArrayRef<NamedDim> dims) {
+  for (const NamedDim &dim : dims)
+    if (ShapedType::isDynamic(dim.size))
+      return op->emitOpError()
+             << dim.owner << " has " << dimName
+             << " = ?, which must be static (" << label << ")";
+  return verifySameDim(op, label, dimName, dims);
 }
 
+/// A length without its last element, as of offsets; dynamic stays dynamic.
+inline int64_t lessOne(int64_t size) {
+  return ShapedType::isDynamic(size) ? size : size - 1;
+}
+
+/// The product of two sizes; dynamic if one is, the largest if too large.
 inline int64_t mulDim(int64_t a, int64_t b) {
-  return ShapedType::isDynamic(a) || ShapedType::isDynamic(b)
-             ? ShapedType::kDynamic
-             : a * b;
+  if (ShapedType::isDynamic(a) || ShapedType::isDynamic(b))
+    return ShapedType::kDynamic;
+  int64_t product;
+  return llvm::MulOverflow(a, b, product) ? std::numeric_limits<int64_t>::max()
+                                          : product;
+}
+
+/// An expert's id and the length of the offsets are i32.
+inline LogicalResult verifyNumExperts(Operation *op, StringRef label,
+                                      int64_t numExperts) {
+  if (numExperts >= 1 && numExperts < kMaxCount)
+    return success();
+  return op->emitOpError() << "has " << describeDim(numExperts)
+                           << " experts, not 1 to " << kMaxCount - 1 << " ("
+                           << label << ")";
+}
+
+/// N, the largest possible number of assignments, against all that have it.
+inline LogicalResult verifyAssignments(Operation *op, StringRef label,
+                                       Value ids, ArrayRef<NamedDim> others) {
+  int64_t first = dimOf(ids, 0), second = dimOf(ids, 1);
+  int64_t count = mulDim(first, second);
+  if (count > kMaxCount)
+    return op->emitOpError()
+           << "ids have " << first << " x " << second
+           << " slots, more than i32 offsets count (" << label << ")";
+  SmallVector<NamedDim> dims = {{"ids", count}};
+  dims.append(others.begin(), others.end());
+  return verifySameDim(op, label, "N", dims);
+}
+
+/// Operands that have the shape of ids.
+inline LogicalResult verifyLikeIds(Operation *op, StringRef label, Value ids,
+                                   StringRef owner, Value value) {
+  for (unsigned dim : {0, 1})
+    if (failed(verifySameDim(
+            op, label, dim ? "second size" : "first size",
+            {{"ids", dimOf(ids, dim)}, {owner, dimOf(value, dim)}})))
+      return failure();
+  return success();
+}
+
+/// A factor that the op multiplies with.
+inline LogicalResult verifyFinite(Operation *op, StringRef label,
+                                  StringRef name, const APFloat &value) {
+  if (value.isFinite())
+    return success();
+  return op->emitOpError() << name << " is not finite (" << label << ")";
 }
 
 /// Appends a dimension for each optional operand that is present.

@@ -12,4 +12,6 @@ using namespace mlir;
 
 void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTokenBodyModels(registry);
+  registerTilingModels(registry);
+  registerBufferizableModels(registry);
 }

@@ -8,7 +8,7 @@
 
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
-#include "moe/Dialect/Moe/Transforms/Selection.h"
+#include "moe/Dialect/Moe/Utils/Selection.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -185,8 +185,8 @@ Value TopKBody::emitGroupScore(Value group) {
   RankedKeys best =
       emitTopK(b, order, twoBest ? 2 : 1, size, [&](Value member) {
         Value expert = arith::AddIOp::create(b, first, member);
-        // Sums are of scores (a sum of logits orders groups differently).
-        Value key = scoreRow && !choosesByScore()
+        // Sums are of scores: a sum of logits orders groups differently.
+        Value key = twoBest && scoreRow && !choosesByScore()
                         ? tensor::ExtractOp::create(b, scoreRow, expert)
                               .getResult()
                         : floatKeyOf(expert);

@@ -1,4 +1,4 @@
-//===- MoeAttrs.td - Attributes: routers, capacity, layout, activation -*- tablegen -*-===//
+//===- MoeAttrs.td - Routers, capacity, layout, activation -*- tablegen -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -35,7 +35,7 @@ class Moe_IntParam<string default>
 
 def Moe_TopKAttr : Moe_Attr<"TopK", "top_k",
     [DeclareAttrInterfaceMethods<Moe_RouterAttrInterface>]> {
-  let summary = "token choice by the k largest scores, with every published setting";
+  let summary = "token choice by the k largest scores";
   let description = [{
     On one row of R logits r: r' = softcap * tanh(r / softcap) where softcap is
     positive; s = score(r'), rounded once to `score_dtype` where given. The
@@ -43,8 +43,9 @@ def Moe_TopKAttr : Moe_Attr<"TopK", "top_k",
     (the scores are increasing in it, and f32 scores underflow into false
     ties). Experts lie in `groups` equal groups in order; where `kept_groups`
     is less, a group's score is its largest choice key or the sum of its two
-    largest, the best groups are kept (ties to the lower group), and experts of
-    the others get `group_fill` as their key. The k largest keys win, in
+    largest scores (with the bias, where given), the best groups are kept (ties
+    to the lower group), and experts of the others get `group_fill` as their
+    key; with a fill of zero all keys are scores. The k largest keys win, in
     descending order.
 
     The weights are the unbiased scores of the winners (`domain = topk`: the
@@ -91,7 +92,8 @@ def Moe_CapacityAttr : Moe_Attr<"Capacity", "capacity"> {
     k slots a token, round(factor * T / E) (`per = tokens`) or
     round(factor * T * k / E) (`per = slots`), with `rounding` floor, ceil or
     nearest (halves up), then up to a multiple of `multiple`, then at least
-    `min`. Computed in f64.
+    `min`. Computed in f64. `factor` is at most 2^20, the other numbers at most
+    2^31 - 1.
 
     Example: `#moe.capacity<factor = 1.25, rounding = ceil, multiple = 4>`
   }];
@@ -106,19 +108,26 @@ def Moe_CapacityAttr : Moe_Attr<"Capacity", "capacity"> {
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    /// The capacity for a group of `tokens` tokens, as index arithmetic on a
-    /// value; constant for a constant.
+    /// The capacity for a group of `tokens` tokens.
+    int64_t getCapacity(int64_t tokens, int64_t numExperts,
+                        int64_t numSlots) const;
+    /// The most slots that an expert who chooses can fill from `tokens` tokens
+    /// in `groups` groups; exactly the rule, at most `tokens`, for one group.
+    int64_t getChoiceBound(int64_t tokens, int64_t groups,
+                           int64_t numExperts) const;
+    /// The capacity, as index arithmetic on a value; constant for a constant.
     ::mlir::OpFoldResult build(::mlir::OpBuilder &builder,
                                ::mlir::Location loc,
                                ::mlir::OpFoldResult tokens, int64_t numExperts,
                                int64_t numSlots) const;
-    /// The most slots that an expert who chooses can fill from `tokens` tokens
-    /// in `groups` groups; exactly the rule, at most `tokens`, for one group.
+    /// The choice bound, likewise.
     ::mlir::OpFoldResult buildChoiceBound(::mlir::OpBuilder &builder,
                                           ::mlir::Location loc,
                                           ::mlir::OpFoldResult tokens,
                                           ::mlir::OpFoldResult groups,
                                           int64_t numExperts) const;
+    /// The rule's share alone, rounded up: no multiple, no smallest number.
+    ::mlir::moe::CapacityAttr getShareRule() const;
   }];
 }
 
@@ -160,7 +169,8 @@ def Moe_LayoutAttr : Moe_Attr<"Layout", "layout"> {
     Biases follow pairing, order and shards. For ungated experts pairing,
     order and shards are ignored.
 
-    Example: `#moe.layout<orientation = in_out, down = in_out, pairing = interleaved>`
+    Example:
+    `#moe.layout<orientation = in_out, down = in_out, pairing = interleaved>`
   }];
   let parameters = (ins
     EnumParameter<Moe_Orientation>:$orientation,

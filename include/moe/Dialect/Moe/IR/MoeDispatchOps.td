@@ -1,4 +1,4 @@
-//===- MoeDispatchOps.td - Ops that carry rows to experts and back -*- tablegen -*-===//
+//===- MoeDispatchOps.td - Rows to experts and back -*- tablegen -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -25,13 +25,15 @@ def Moe_DispatchOp : Moe_LayerOp<"dispatch"> {
     token ids [E, C] (`expert`). With `weights` each row is multiplied by its
     weight and rounded once to the row's type.
 
-    Labels: dispatch_c1 E of offsets; dispatch_c2 D and element type of the
-    rows; dispatch_c3 N of ids and rows; dispatch_c4 weights have the shape of
-    ids; dispatch_c5 T of ids (or E, where experts choose).
+    Labels: dispatch_c1 E of offsets, static, at least 1; dispatch_c2 D (static)
+    and element type of the rows; dispatch_c3 N of ids and rows, within an i32;
+    dispatch_c4 weights have the shape of ids; dispatch_c5 T of ids (or E, where
+    experts choose).
 
     ```mlir
     %rows, %offsets = moe.dispatch %x, %ids experts 8
-        : (tensor<?x64xf32>, tensor<?x2xi32>) -> (tensor<?x64xf32>, tensor<9xi32>)
+        : (tensor<?x64xf32>, tensor<?x2xi32>)
+        -> (tensor<?x64xf32>, tensor<9xi32>)
     ```
   }];
   let arguments = (ins
@@ -69,10 +71,12 @@ def Moe_CombineOp : Moe_LayerOp<"combine", [AttrSizedOperandSegments]> {
     `experts`. `residual` is a shared expert's output or any other branch.
     `num_tokens` gives T where experts chose and T is dynamic.
 
-    Labels: combine_c1 D of all; combine_c2 N of ids and rows; combine_c3 T of
-    all; combine_c4 weights have the shape of ids; combine_c5 num_tokens is
-    given exactly where experts choose and T is dynamic; combine_c6 identity
-    needs ids by token; combine_c7 average needs a residual.
+    Labels: combine_c1 D of all, static; combine_c2 N of ids and rows, within an
+    i32; combine_c3 T of all; combine_c4 weights have the shape of ids;
+    combine_c5 num_tokens is given exactly where experts choose and T is
+    dynamic; combine_c6 identity needs ids by token; combine_c7 average needs a
+    residual; combine_c8 E at least 1, and of ids where experts choose;
+    combine_c9 scale finite.
 
     ```mlir
     %y = moe.combine %rows, %ids experts 8 weights(%w : tensor<?x2xf32>)

@@ -37,7 +37,7 @@ def Moe_CapacityPer : Moe_Enum<"CapacityPer", "what a capacity is a share of",
     ["tokens", "slots"]>;
 def Moe_QueueOrder : Moe_Enum<"QueueOrder", "who is served first",
     ["first_come", "prioritized"]>;
-def Moe_ChoiceAxis : Moe_Enum<"ChoiceAxis", "axis of the score of expert choice",
+def Moe_ChoiceAxis : Moe_Enum<"ChoiceAxis", "axis of expert choice's score",
     ["experts", "tokens"]>;
 def Moe_Choice : Moe_Enum<"Choice", "who chose: tokens or experts",
     ["token", "expert"]>;
@@ -53,7 +53,8 @@ def Moe_ExpertAxis : Moe_Enum<"ExpertAxis", "where the expert axis is",
     ["lead", "folded"]>;
 def Moe_ActivationKind : Moe_Enum<"ActivationKind", "activation function",
     ["silu", "gelu", "gelu_tanh", "relu", "relu2", "identity"]>;
-def Moe_ActivationStyle : Moe_Enum<"ActivationStyle", "form of a gated activation",
+def Moe_ActivationStyle : Moe_Enum<"ActivationStyle",
+    "form of a gated activation",
     ["plain", "oai"]>;
 def Moe_AuxLossKind : Moe_Enum<"AuxLossKind", "auxiliary loss",
     ["balance", "importance", "z"]>;

@@ -1,4 +1,4 @@
-//===- MoeExpertOps.td - The expert function and its weights -*- tablegen -*-===//
+//===- MoeExpertOps.td - Expert function and weights -*- tablegen -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -34,16 +34,17 @@ def Moe_ExpertsOp : Moe_LayerOp<"experts", [AttrSizedOperandSegments]> {
     nothing else tells a square weight from its transpose.
 
     Labels: experts_c1 number of up weights and biases fits gated and pairing;
-    experts_c2 D of rows and up; experts_c3 E of offsets, weights, biases;
-    experts_c4 the up weight's output axis is even (divisible by 2 * shards)
-    where gate and up are fused; experts_c5 I of down; experts_c6 D' of down,
-    down_bias and result; experts_c7 shape of up_bias; experts_c8 N; experts_c9
-    without offsets E is 1.
+    experts_c2 D of rows and up, static; experts_c3 E (at least 1) of offsets,
+    weights, biases, and their rank; experts_c4 the up weight's output axis is
+    even (divisible by 2 * shards) where gate and up are fused; experts_c5 I of
+    down; experts_c6 D' of down, down_bias and result, static; experts_c7 shape
+    of up_bias; experts_c8 N; experts_c9 without offsets E is 1.
 
     ```mlir
     %h = moe.experts %rows offsets(%offsets : tensor<9xi32>)
         up(%gate_up : tensor<8x256x64xf32>) down(%down : tensor<8x64x128xf32>)
-        gated activation #moe.activation<kind = silu> layout <orientation = out_in>
+        gated activation #moe.activation<kind = silu>
+        layout <orientation = out_in>
         : tensor<?x64xf32> -> tensor<?x64xf32>
     ```
   }];
@@ -61,7 +62,8 @@ def Moe_ExpertsOp : Moe_LayerOp<"experts", [AttrSizedOperandSegments]> {
   let results = (outs Moe_FloatTensor<[2]>:$output);
   let assemblyFormat = [{
     $rows (`offsets` `(` $offsets^ `:` type($offsets) `)`)?
-    `up` `(` $up `:` type($up) `)` (`bias` `(` $up_bias^ `:` type($up_bias) `)`)?
+    `up` `(` $up `:` type($up) `)`
+    (`bias` `(` $up_bias^ `:` type($up_bias) `)`)?
     `down` `(` $down `:` type($down) `)`
     (`down_bias` `(` $down_bias^ `:` type($down_bias) `)`)?
     (`gated` $gated^)? `activation` $activation `layout` $layout attr-dict
@@ -76,7 +78,8 @@ def Moe_ExpertsOp : Moe_LayerOp<"experts", [AttrSizedOperandSegments]> {
     int64_t getOutSize();
     /// How many tensors hold the up projection, and how many times I the
     /// output axis of each is.
-    static unsigned getNumUpTensors(bool gated, ::mlir::moe::LayoutAttr layout) {
+    static unsigned getNumUpTensors(bool gated,
+                                    ::mlir::moe::LayoutAttr layout) {
       return gated && !layout.isFused() ? 2 : 1;
     }
     static int64_t getUpFactor(bool gated, ::mlir::moe::LayoutAttr layout) {
@@ -94,11 +97,13 @@ def Moe_RelayoutOp : Moe_LayerOp<"relayout"> {
 
     Labels: relayout_c1 number of sources and results fits the pairings;
     relayout_c2 shapes of the results; relayout_c3 element types agree;
-    relayout_c4 the source's own shape fits its layout.
+    relayout_c4 the sources' own shape fits the layout, the width both shards;
+    relayout_c5 experts at least 1.
 
     ```mlir
     %w2 = moe.relayout <up> %w experts 8 gated
-        from <orientation = in_out, pairing = interleaved> to <orientation = out_in>
+        from <orientation = in_out, pairing = interleaved>
+        to <orientation = out_in>
         : (tensor<8x64x256xbf16>) -> tensor<8x256x64xbf16>
     ```
   }];

@@ -1,4 +1,4 @@
-//===- MoeInterfaces.td - Interfaces of router and activation attributes -*- tablegen -*-===//
+//===- MoeInterfaces.td - Interfaces of attributes -*- tablegen -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -43,9 +43,10 @@ def Moe_GroupOp : Moe_PrimitiveOp<"group", [AttrSizedOperandSegments]> {
     number of assignments is offsets[E] = first[T]; entries past it are not
     written. Ids outside [0, E) are no assignments.
 
-    Labels: group_c1 E of offsets; group_c2 N of token, slot and weight;
-    group_c3 weights and weight come together and agree; group_c4 T of first;
-    group_c5 E of ids where experts choose.
+    Labels: group_c1 E of offsets, static, at least 1; group_c2 N of ids, token,
+    slot and weight, within an i32; group_c3 weights and weight come together
+    and agree; group_c4 T of first; group_c5 E of ids where experts choose;
+    group_c6 all tensors or all memrefs.
   }];
   let arguments = (ins
     Moe_IndexShaped<[2]>:$ids,
@@ -84,21 +85,23 @@ def Moe_GroupedMatmulOp : Moe_PrimitiveOp<"grouped_matmul",
     acc_p[n, j] = sum_d a[n, d] * weight_p[e, j, d], for one or two weights of
     one shape, and init[n, j] = epilogue(acc_0, .., bias_0[e, j], ..). The
     region is the epilogue: it gets the accumulators and then the biases as
-    scalars of the compute type (f32, or f64 for f64 rows) and yields one, which
-    rounds once to the result's type.
+    scalars of the compute type (f32; f64 where lhs, weights or result are) and
+    yields one, which rounds once to the result's type.
 
     `rows` [N] makes a's row of assignment n lhs[rows[n]] (the gather happens in
-    the load; negative or too large rows are undefined), `row_scale` [N] multiplies it,
-    rounded to lhs's type. Without offsets there is one expert and it owns all
-    rows. Weights are [E, J, D], or [E, D, J] where `in_out` is set. Rows past
-    the last offset are not written. The order of the sum depends on the weight's
-    orientation alone, so that a row's result does not depend on other rows.
+    the load; negative or too large rows are undefined), `row_scale` [N]
+    multiplies it, rounded to lhs's type. Without offsets there is one expert
+    and it owns all rows. Weights are [E, J, D], or [E, D, J] where `in_out` is
+    set. Rows past the last offset are not written. The order of the sum depends
+    on the weight's orientation alone, so that a row's result does not depend on
+    other rows.
 
     Labels: grouped_matmul_c1 one or two weights of one type; grouped_matmul_c2
     D of lhs and weights; grouped_matmul_c3 J of weights, biases and result;
-    grouped_matmul_c4 E of offsets, weights, biases; grouped_matmul_c5 N of
-    rows, row_scale and result; grouped_matmul_c6 arguments and yield of the
-    epilogue; grouped_matmul_c7 without offsets E is 1.
+    grouped_matmul_c4 E (at least 1) of offsets, weights, biases;
+    grouped_matmul_c5 N of rows, row_scale and result; grouped_matmul_c6
+    arguments and yield of the epilogue; grouped_matmul_c7 without offsets E is
+    1; grouped_matmul_c8 all tensors or all memrefs.
   }];
   let arguments = (ins
     Moe_FloatShaped<[2]>:$lhs,
@@ -138,16 +141,17 @@ def Moe_CombineSlotsOp : Moe_PrimitiveOp<"combine_slots",
     [AttrSizedOperandSegments]> {
   let summary = "weighted sum of a token's rows in fixed order";
   let description = [{
-    init[t] = scale * (sum over n = slot[first[t]] .. slot[first[t+1]-1], in that
-    order, of weight[n] * rows[n], plus identity_weight[t] * identity[t]) + bias
-    + residual[t], halved where `average` is set. Shapes: rows [N, D], first
-    [T+1], slot [N], weight [N] (absent: 1), identity_weight [T], identity and
-    residual [T, D], bias [D], init [T, D]. Accumulates in f32 (f64 for f64
+    init[t] = scale * (sum over n = slot[first[t]] .. slot[first[t+1]-1], in
+    that order, of weight[n] * rows[n], plus identity_weight[t] * identity[t]) +
+    bias + residual[t], halved where `average` is set. Shapes: rows [N, D],
+    first [T+1], slot [N], weight [N] (absent: 1), identity_weight [T], identity
+    and residual [T, D], bias [D], init [T, D]. Accumulates in f32 (f64 for f64
     rows), rounds once.
 
     Labels: combine_slots_c1 D of all; combine_slots_c2 N of rows, slot and
     weight; combine_slots_c3 T of all; combine_slots_c4 identity and its weight
-    come together.
+    come together; combine_slots_c5 all tensors or all memrefs; combine_slots_c6
+    scale finite.
   }];
   let arguments = (ins
     Moe_FloatShaped<[2]>:$rows,
@@ -166,7 +170,8 @@ def Moe_CombineSlotsOp : Moe_PrimitiveOp<"combine_slots",
   let assemblyFormat = [{
     $rows `,` $first `,` $slot
     oilist(`weight` `(` $weight `:` type($weight) `)`
-         | `identity` `(` $identity_weight `,` $identity `:` type($identity_weight) `,` type($identity) `)`
+         | `identity` `(` $identity_weight `,` $identity `:`
+                          type($identity_weight) `,` type($identity) `)`
          | `residual` `(` $residual `:` type($residual) `)`
          | `bias` `(` $bias `:` type($bias) `)`)
     `outs` `(` $inits `:` type($inits) `)` attr-dict
@@ -186,7 +191,8 @@ def Moe_TopKOp : Moe_PrimitiveOp<"top_k"> {
     else, among NaN the lower index first. k at most E.
 
     Labels: top_k_op_c1 T and types of values and results; top_k_op_c2 k of both
-    results; top_k_op_c3 k at most E and at least 1.
+    results; top_k_op_c3 k at most E and at least 1, both static; top_k_op_c4
+    all tensors or all memrefs.
 
     ```mlir
     %v, %i = moe.top_k ins(%x : tensor<?x64xf32>)

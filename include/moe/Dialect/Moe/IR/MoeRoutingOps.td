@@ -20,6 +20,10 @@ class Moe_FloatTensor<list<int> ranks>
     : TensorRankOf<[AnyFloat], ranks>;
 class Moe_IndexTensor<list<int> ranks> : TensorRankOf<[I32], ranks>;
 class Moe_MaskTensor<list<int> ranks> : TensorRankOf<[I1], ranks>;
+/// Where groups of tokens begin, from 0 to T: one more than there are groups.
+def Moe_GroupOffsets : ConfinedType<Moe_IndexTensor<[1]>,
+    [CPred<"::llvm::cast<::mlir::ShapedType>($_self).getDimSize(0) != 0">],
+    "1D tensor of 32-bit signless integer offsets, at least one">;
 
 class Moe_Op<string mnemonic, list<Trait> traits = []>
     : Op<Moe_Dialect, mnemonic, traits>;
@@ -43,8 +47,8 @@ def Moe_GateOp : Moe_LayerOp<"gate"> {
 
     A NaN in a token's row makes that token's logits NaN and no other's.
 
-    Labels: gate_c1 H of input and weight; gate_c2 R of weight, bias and
-    result; gate_c3 T of input and result.
+    Labels: gate_c1 H of input and weight, static; gate_c2 R of weight, bias and
+    result, static; gate_c3 T of input and result.
 
     ```mlir
     %logits = moe.gate %x, %w bias(%b : tensor<8xf32>)
@@ -72,7 +76,8 @@ def Moe_ScoreOp : Moe_LayerOp<"score"> {
     to the result's type. Routers score by themselves; this op serves mixes of
     probabilities and losses. A row with NaN has NaN scores under softmax.
 
-    Labels: score_c1 equal shapes; score_c2 softcap not negative.
+    Labels: score_c1 equal shapes, R static; score_c2 softcap finite and not
+    negative.
 
     ```mlir
     %s = moe.score %logits by softmax : tensor<?x8xf32> -> tensor<?x8xf32>
@@ -103,10 +108,10 @@ def Moe_RouteOp : Moe_LayerOp<"route", [AttrSizedOperandSegments]> {
     run-time error of the entry).
 
     Labels: route_c1 the router is token-local or mixed; route_c2 k of the
-    router and the results; route_c3 T of all; route_c4 width R of the optional
-    operands; route_c5 shape of indices; plus the router's own, top_k_c1 k at
-    most R, top_k_c2 groups divide R, top_k_c3 kept experts are at least k,
-    top_k_c4 no bias or groups with given indices.
+    router and the results, static; route_c3 T of all; route_c4 R of logits and
+    optional operands, static; route_c5 k of indices, static; plus the router's
+    own, top_k_c1 k at most R, top_k_c2 groups divide R, top_k_c3 kept experts
+    are at least k, top_k_c4 no bias or groups with given indices.
 
     ```mlir
     %ids, %weights = moe.route #moe.top_k<k = 2, normalize = sum> %logits
@@ -136,7 +141,8 @@ def Moe_RouteOp : Moe_LayerOp<"route", [AttrSizedOperandSegments]> {
   }];
 }
 
-def Moe_RouteExpertsOp : Moe_LayerOp<"route_experts", [AttrSizedOperandSegments]> {
+def Moe_RouteExpertsOp : Moe_LayerOp<"route_experts",
+    [AttrSizedOperandSegments]> {
   let summary = "expert choice: every expert takes tokens";
   let description = [{
     Applies a router by which experts choose to logits [T, E]: token ids [E, C]
@@ -149,8 +155,9 @@ def Moe_RouteExpertsOp : Moe_LayerOp<"route_experts", [AttrSizedOperandSegments]
     is chosen last.
 
     Labels: route_experts_c1 the router has experts choose; route_experts_c2 E
-    of logits and results; route_experts_c3 C of both results; route_experts_c4
-    T of the mask; route_experts_c5 a static C is the rule's.
+    of logits and results, static, at least 1; route_experts_c3 C of both
+    results; route_experts_c4 T of the mask; route_experts_c5 C is the rule's
+    where C, T and G are static.
 
     ```mlir
     %tokens, %weights = moe.route_experts
@@ -161,7 +168,7 @@ def Moe_RouteExpertsOp : Moe_LayerOp<"route_experts", [AttrSizedOperandSegments]
   let arguments = (ins
     Moe_FloatTensor<[2]>:$logits,
     Optional<Moe_MaskTensor<[1]>>:$token_mask,
-    Optional<Moe_IndexTensor<[1]>>:$group_offsets,
+    Optional<Moe_GroupOffsets>:$group_offsets,
     Moe_RouterAttrInterface:$router
   );
   let results = (outs
@@ -190,8 +197,8 @@ def Moe_LimitCapacityOp : Moe_LayerOp<"limit_capacity",
     and a queue of its own. Ids at or past `experts` (identity experts) have no
     capacity.
 
-    Labels: limit_capacity_c1 shapes of ids and weights agree;
-    limit_capacity_c2 experts >= 1.
+    Labels: limit_capacity_c1 shapes of ids and weights agree, k is static;
+    limit_capacity_c2 experts at least 1.
 
     ```mlir
     %kept, %w = moe.limit_capacity %ids, %weights experts 8
@@ -202,7 +209,7 @@ def Moe_LimitCapacityOp : Moe_LayerOp<"limit_capacity",
   let arguments = (ins
     Moe_IndexTensor<[2]>:$ids,
     Moe_FloatTensor<[2]>:$weights,
-    Optional<Moe_IndexTensor<[1]>>:$group_offsets,
+    Optional<Moe_GroupOffsets>:$group_offsets,
     I64Attr:$num_experts,
     Moe_CapacityAttr:$capacity,
     Moe_QueueOrderAttr:$queue
@@ -235,7 +242,8 @@ def Moe_AuxLossOp : Moe_LayerOp<"aux_loss", [AttrSizedOperandSegments]> {
     With `groups` the losses of the groups are averaged over the groups that
     have tokens.
 
-    Labels: aux_loss_c1 ids are given exactly for balance; aux_loss_c2 T of all.
+    Labels: aux_loss_c1 ids are given exactly for balance; aux_loss_c2 T of all;
+    aux_loss_c3 R of scores and k of ids static; aux_loss_c4 coefficient finite.
 
     ```mlir
     %loss = moe.aux_loss <balance> %scores ids(%ids : tensor<?x2xi32>)
@@ -247,7 +255,7 @@ def Moe_AuxLossOp : Moe_LayerOp<"aux_loss", [AttrSizedOperandSegments]> {
     Moe_FloatTensor<[2]>:$scores,
     Optional<Moe_IndexTensor<[2]>>:$ids,
     Optional<Moe_MaskTensor<[1]>>:$token_mask,
-    Optional<Moe_IndexTensor<[1]>>:$group_offsets,
+    Optional<Moe_GroupOffsets>:$group_offsets,
     F64Attr:$coefficient
   );
   let results = (outs Moe_FloatTensor<[0]>:$loss);

@@ -11,4 +11,74 @@
 
 include "mlir/Pass/PassBase.td"
 
+def MoeFuseGatingPass
+    : Pass<"moe-fuse-gating", "::mlir::func::FuncOp"> {
+  let summary = "gate, score and token choice in one pass over token tiles";
+  let description = [{
+    Precondition: layer ops on tensors. Postcondition: every moe.route by a
+    token-local router stands in an scf.forall over tiles of `tile-size` tokens
+    together with the gate and score that feed it; each gate is computed once,
+    and where another op reads its logits too, the fused loop returns them. A
+    route that is not fused is named in a remark with the reason.
+
+    See test/Dialect/Moe/Transforms/fuse-gating.mlir.
+  }];
+  let options = [
+    Option<"tileSize", "tile-size", "int64_t", "64",
+           "tokens in a tile, a multiple of the SIMD lanes">
+  ];
+  let statistics = [
+    Statistic<"numFused", "num-fused", "routes fused with their gate">
+  ];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::scf::SCFDialect",
+    "::mlir::tensor::TensorDialect"
+  ];
+}
+
+def MoeLowerRoutingPass
+    : Pass<"moe-lower-routing", "::mlir::func::FuncOp"> {
+  let summary = "token choice and top-k on SIMD lanes, one token a lane";
+  let description = [{
+    Precondition: moe.route and moe.top_k on tensors. Postcondition: neither is
+    left; each is a loop over `lanes` tokens at a time, whose body is the
+    router's token body with every scalar a vector. Given indices are checked
+    by a cf.assert in front.
+
+    See test/Dialect/Moe/Transforms/lower-routing.mlir.
+  }];
+  let options = [
+    Option<"lanes", "lanes", "int64_t", "16", "tokens side by side">
+  ];
+  let statistics = [
+    Statistic<"numLowered", "num-lowered", "routes and selections lowered">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::cf::ControlFlowDialect",
+    "::mlir::linalg::LinalgDialect", "::mlir::math::MathDialect",
+    "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect",
+    "::mlir::ub::UBDialect", "::mlir::vector::VectorDialect"
+  ];
+}
+
+def MoeLowerToGroupedPass
+    : Pass<"moe-lower-to-grouped", "::mlir::func::FuncOp"> {
+  let summary = "gate, dispatch, experts and combine as grouped primitives";
+  let description = [{
+    Precondition: layer ops on tensors. Postcondition: no moe.gate,
+    moe.dispatch, moe.experts or moe.combine is left. A dispatch that feeds
+    experts copies no row: the gather is an operand of the first product.
+
+    See test/Dialect/Moe/Transforms/lower-to-grouped.mlir.
+  }];
+  let statistics = [
+    Statistic<"numGathersFused", "num-gathers-fused",
+              "dispatches that became the gather of a product">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
+    "::mlir::math::MathDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD

@@ -14,8 +14,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef MOE_DIALECT_MOE_TRANSFORMS_SELECTION_H
-#define MOE_DIALECT_MOE_TRANSFORMS_SELECTION_H
+#ifndef MOE_DIALECT_MOE_UTILS_SELECTION_H
+#define MOE_DIALECT_MOE_UTILS_SELECTION_H
 
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
@@ -74,4 +74,4 @@ RankedKeys emitTopK(ImplicitLocOpBuilder &b, KeyOrder &order, int64_t k,
 
 } // namespace mlir::moe
 
-#endif // MOE_DIALECT_MOE_TRANSFORMS_SELECTION_H
+#endif // MOE_DIALECT_MOE_UTILS_SELECTION_H

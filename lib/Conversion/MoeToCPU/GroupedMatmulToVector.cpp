@@ -1,0 +1,348 @@
+//===- GroupedMatmulToVector.cpp - moe.grouped_matmul on buffers ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// One task computes one panel of output columns of one expert. Its rows are
+// taken in register tiles; for every tile the panel's accumulators are formed
+// in registers, a few columns at a time, put into a small f32 buffer, and the
+// epilogue then runs over that buffer with columns side by side.
+//
+// Two inner loops exist, by the weight's orientation. With [out, in] the lanes
+// run along the inner dimension and are summed at the end; with [in, out] they
+// run along the columns. In both, one element's sum has one order whatever the
+// tile, so that a row's result depends on nothing but the row.
+//
+//===----------------------------------------------------------------------===//
+
+#include "MoeToCPU.h"
+#include "VectorEmitter.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Utils/WidenBody.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+/// Rows of the register tiles, tried from the largest on.
+constexpr int64_t kTileRows[] = {6, 2, 1};
+/// Accumulators that a tile keeps in registers, beside its operands.
+constexpr int64_t kAccumulators = 24;
+/// Weight bytes of a panel, so that it stays in a core's own cache while the
+/// row tiles pass over it.
+constexpr int64_t kPanelBytes = 256 * 1024;
+
+class ProductEmitter {
+public:
+  ProductEmitter(ImplicitLocOpBuilder &b, GroupedMatmulOp op)
+      : b(b), emit(b, op.getComputeType()), op(op), in(op.getInSize()),
+        out(op.getOutSize()), numWeights(op.getWeights().size()) {
+    panel = choosePanel();
+  }
+
+  LogicalResult run();
+
+private:
+  /// One register tile: rows [row, row + count) of the result.
+  struct Tile {
+    SmallVector<Value> rows;    ///< Rows of the result.
+    SmallVector<Value> sources; ///< Rows of lhs.
+    SmallVector<Value> scales;  ///< One a row, or none.
+  };
+
+  int64_t choosePanel();
+  void emitTask(Value expert, Value panelIndex);
+  void emitRowTiles(Value begin, Value end, Value column, Value columnEnd);
+  void emitTile(const Tile &tile, Value column, Value columnEnd);
+  void emitAlongInner(const Tile &tile, Value column, int64_t numColumns);
+  void emitAlongColumns(const Tile &tile, Value column, int64_t size,
+                        int64_t numVectors);
+  LogicalResult emitEpilogue(const Tile &tile, Value column, int64_t size);
+
+  Value scaleRow(const Tile &tile, size_t row, Value values);
+  Value offsetBy(Value index, int64_t offset) {
+    return offset == 0
+               ? index
+               : arith::AddIOp::create(b, index, emit.index(offset))
+                     .getResult();
+  }
+  /// Where a weight's element of (column, inner) lies.
+  SmallVector<Value> weightAt(Value column, Value inner) {
+    if (op.getInOut())
+      return {expert, inner, column};
+    return {expert, column, inner};
+  }
+  SmallVector<Value> accumulatorAt(int64_t weight, int64_t row, Value column) {
+    Value place = arith::SubIOp::create(b, column, panelBegin);
+    return {emit.index(weight), emit.index(row), place};
+  }
+  /// Emits an inner loop over vectors or scalars of the inner dimension that
+  /// carries accumulators.
+  SmallVector<Value> reduce(
+      int64_t begin, int64_t end, int64_t step, ValueRange inits,
+      llvm::function_ref<SmallVector<Value>(Value inner, ValueRange)> body);
+
+  ImplicitLocOpBuilder &b;
+  VectorEmitter emit;
+  GroupedMatmulOp op;
+  int64_t in, out, numWeights, panel = 0;
+  Value expert, panelBegin, buffer;
+  LogicalResult status = success();
+};
+
+/// A multiple of the lanes that keeps a panel of all weights in cache.
+int64_t ProductEmitter::choosePanel() {
+  int64_t lanes = emit.getLanes();
+  auto weight = cast<MemRefType>(op.getWeights().front().getType());
+  int64_t columnBytes = std::max<int64_t>(
+      1, in * numWeights * (weight.getElementTypeBitWidth() / 8));
+  int64_t columns = kPanelBytes / columnBytes / lanes * lanes;
+  int64_t all = (out + lanes - 1) / lanes * lanes;
+  return std::clamp(columns, lanes, std::min<int64_t>(all, 16 * lanes));
+}
+
+LogicalResult ProductEmitter::run() {
+  int64_t numPanels = (out + panel - 1) / panel;
+  Value count = emit.index(op.getNumExperts() * numPanels);
+  emitTasks(b, op, count, [&](Value task) {
+    Value panels = emit.index(numPanels);
+    expert = arith::DivUIOp::create(b, task, panels);
+    emitTask(expert, arith::RemUIOp::create(b, task, panels));
+  });
+  return status;
+}
+
+void ProductEmitter::emitTask(Value expertIndex, Value panelIndex) {
+  Value begin = emit.index(0);
+  Value end = b.createOrFold<memref::DimOp>(op.getInit(), 0);
+  if (op.getOffsets()) {
+    begin = emit.loadIndex(op.getOffsets(), expertIndex);
+    end = emit.loadIndex(op.getOffsets(), offsetBy(expertIndex, 1));
+  }
+  panelBegin = arith::MulIOp::create(b, panelIndex, emit.index(panel));
+  Value panelEnd = arith::MinUIOp::create(
+      b, offsetBy(panelBegin, panel), emit.index(out));
+  buffer = memref::AllocaOp::create(
+      b, MemRefType::get({numWeights, kTileRows[0], panel},
+                         emit.getComputeType()));
+  emitRowTiles(begin, end, panelBegin, panelEnd);
+}
+
+void ProductEmitter::emitRowTiles(Value begin, Value end, Value column,
+                                  Value columnEnd) {
+  for (int64_t count : kTileRows) {
+    // The rows of all full tiles; the rest is left to the smaller tiles.
+    Value rows = arith::SubIOp::create(b, end, begin);
+    Value rest = arith::RemUIOp::create(b, rows, emit.index(count));
+    Value fullEnd = arith::SubIOp::create(b, end, rest);
+    emit.loop(begin, fullEnd, count, [&](Value first) {
+      Tile tile;
+      for (int64_t i = 0; i < count; ++i) {
+        Value row = offsetBy(first, i);
+        tile.rows.push_back(row);
+        tile.sources.push_back(
+            op.getRows() ? emit.loadIndex(op.getRows(), row) : row);
+        if (op.getRowScale())
+          tile.scales.push_back(emit.loadScalar(op.getRowScale(), row));
+      }
+      emitTile(tile, column, columnEnd);
+    });
+    begin = fullEnd;
+  }
+}
+
+void ProductEmitter::emitTile(const Tile &tile, Value column,
+                              Value columnEnd) {
+  int64_t lanes = emit.getLanes();
+  int64_t perColumn = numWeights * static_cast<int64_t>(tile.rows.size());
+  int64_t width = std::max<int64_t>(
+      1, std::min<int64_t>(8 / numWeights, kAccumulators / perColumn));
+  if (op.getInOut()) {
+    int64_t step = width * lanes;
+    Value extent = arith::SubIOp::create(b, columnEnd, column);
+    Value rest = arith::RemUIOp::create(b, extent, emit.index(step));
+    Value fullEnd = arith::SubIOp::create(b, columnEnd, rest);
+    emit.loop(column, fullEnd, step, [&](Value first) {
+      emitAlongColumns(tile, first, lanes, width);
+    });
+    // Full vectors of the rest, then the columns of a last, masked one.
+    Value vectorEnd = arith::SubIOp::create(
+        b, columnEnd, arith::RemUIOp::create(b, rest, emit.index(lanes)));
+    emit.loop(fullEnd, vectorEnd, lanes, [&](Value first) {
+      emitAlongColumns(tile, first, lanes, 1);
+    });
+    if (int64_t tail = out % lanes)
+      emit.loop(vectorEnd, columnEnd, lanes, [&](Value first) {
+        emitAlongColumns(tile, first, tail, 1);
+      });
+  } else {
+    Value extent = arith::SubIOp::create(b, columnEnd, column);
+    Value rest = arith::RemUIOp::create(b, extent, emit.index(width));
+    Value fullEnd = arith::SubIOp::create(b, columnEnd, rest);
+    emit.loop(column, fullEnd, width,
+              [&](Value first) { emitAlongInner(tile, first, width); });
+    if (width > 1 && out % width != 0)
+      emit.loop(fullEnd, columnEnd, 1,
+                [&](Value first) { emitAlongInner(tile, first, 1); });
+  }
+
+  int64_t tail = out % lanes;
+  Value extent = arith::SubIOp::create(b, columnEnd, column);
+  Value rest = arith::RemUIOp::create(b, extent, emit.index(lanes));
+  Value fullEnd = arith::SubIOp::create(b, columnEnd, rest);
+  auto epilogue = [&](int64_t size) {
+    return [this, &tile, size](Value first) {
+      if (failed(emitEpilogue(tile, first, size)))
+        status = failure();
+    };
+  };
+  emit.loop(column, fullEnd, lanes, epilogue(lanes));
+  if (tail != 0)
+    emit.loop(fullEnd, columnEnd, lanes, epilogue(tail));
+}
+
+SmallVector<Value> ProductEmitter::reduce(
+    int64_t begin, int64_t end, int64_t step, ValueRange inits,
+    llvm::function_ref<SmallVector<Value>(Value inner, ValueRange)> body) {
+  if (begin >= end)
+    return inits;
+  auto loop = scf::ForOp::create(
+      b, emit.index(begin), emit.index(end), emit.index(step), inits,
+      [&](OpBuilder &, Location, Value inner, ValueRange carried) {
+        scf::YieldOp::create(b, body(inner, carried));
+      });
+  return loop.getResults();
+}
+
+/// Row values times the row's scale, rounded to the type of lhs, as a dispatch
+/// of weighted rows would have stored them.
+Value ProductEmitter::scaleRow(const Tile &tile, size_t row, Value values) {
+  if (tile.scales.empty())
+    return values;
+  Value scale = tile.scales[row];
+  if (isa<VectorType>(values.getType()))
+    scale = emit.broadcast(scale);
+  Value scaled = arith::MulFOp::create(b, values, scale);
+  Type stored = cast<MemRefType>(op.getLhs().getType()).getElementType();
+  return emit.convert(emit.convert(scaled, stored), emit.getComputeType());
+}
+
+/// Lanes along the inner dimension: a vector of partial sums an element.
+void ProductEmitter::emitAlongInner(const Tile &tile, Value column,
+                                    int64_t numColumns) {
+  int64_t lanes = emit.getLanes(), full = in / lanes * lanes;
+  size_t numRows = tile.rows.size();
+  auto step = [&](Value inner, int64_t size, ValueRange carried) {
+    SmallVector<Value> rows, next;
+    for (size_t row = 0; row < numRows; ++row)
+      rows.push_back(scaleRow(
+          tile, row,
+          emit.load(op.getLhs(), {tile.sources[row], inner}, size)));
+    size_t place = 0;
+    for (Value weight : op.getWeights())
+      for (int64_t i = 0; i < numColumns; ++i) {
+        Value values =
+            emit.load(weight, weightAt(offsetBy(column, i), inner), size);
+        for (Value row : rows)
+          next.push_back(
+              vector::FMAOp::create(b, row, values, carried[place++]));
+      }
+    return next;
+  };
+  SmallVector<Value> sums(numWeights * numColumns * numRows, emit.zero());
+  sums = reduce(0, full, lanes, sums, [&](Value inner, ValueRange carried) {
+    return step(inner, lanes, carried);
+  });
+  if (full < in)
+    sums = step(emit.index(full), in - full, sums);
+  size_t place = 0;
+  for (int64_t weight = 0; weight < numWeights; ++weight)
+    for (int64_t i = 0; i < numColumns; ++i)
+      for (size_t row = 0; row < numRows; ++row)
+        memref::StoreOp::create(
+            b, emit.sumLanes(sums[place++]), buffer,
+            accumulatorAt(weight, row, offsetBy(column, i)));
+}
+
+/// Lanes along the columns: a row's scalar times a vector of weights.
+void ProductEmitter::emitAlongColumns(const Tile &tile, Value column,
+                                      int64_t size, int64_t numVectors) {
+  int64_t lanes = emit.getLanes();
+  size_t numRows = tile.rows.size();
+  SmallVector<Value> sums(numWeights * numVectors * numRows, emit.zero());
+  sums = reduce(0, in, 1, sums, [&](Value inner, ValueRange carried) {
+    SmallVector<Value> rows, next;
+    for (size_t row = 0; row < numRows; ++row)
+      rows.push_back(emit.broadcast(scaleRow(
+          tile, row,
+          emit.loadScalar(op.getLhs(), {tile.sources[row], inner}))));
+    size_t place = 0;
+    for (Value weight : op.getWeights())
+      for (int64_t i = 0; i < numVectors; ++i) {
+        Value values = emit.load(
+            weight, weightAt(offsetBy(column, i * lanes), inner), size);
+        for (Value row : rows)
+          next.push_back(
+              vector::FMAOp::create(b, row, values, carried[place++]));
+      }
+    return next;
+  });
+  size_t place = 0;
+  for (int64_t weight = 0; weight < numWeights; ++weight)
+    for (int64_t i = 0; i < numVectors; ++i)
+      for (size_t row = 0; row < numRows; ++row)
+        vector::StoreOp::create(
+            b, sums[place++], buffer,
+            accumulatorAt(weight, row, offsetBy(column, i * lanes)));
+}
+
+/// The epilogue of `size` neighbouring columns of every row of the tile.
+LogicalResult ProductEmitter::emitEpilogue(const Tile &tile, Value column,
+                                           int64_t size) {
+  Block &body = op.getEpilogue().front();
+  for (size_t row = 0; row < tile.rows.size(); ++row) {
+    IRMapping mapping;
+    for (int64_t weight = 0; weight < numWeights; ++weight)
+      mapping.map(body.getArgument(weight),
+                  emit.load(buffer, accumulatorAt(weight, row, column),
+                            emit.getLanes()));
+    for (auto [i, bias] : llvm::enumerate(op.getBiases()))
+      mapping.map(body.getArgument(numWeights + i),
+                  emit.load(bias, {expert, column}, size));
+    auto values = widenBody(b, body, mapping, emit.getLanes());
+    if (failed(values))
+      return failure();
+    emit.store(values->front(), op.getInit(), {tile.rows[row], column}, size);
+  }
+  return success();
+}
+
+struct GroupedMatmulPattern : public OpRewritePattern<GroupedMatmulOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(GroupedMatmulOp op,
+                                PatternRewriter &rewriter) const override {
+    if (op->getNumResults() > 0)
+      return rewriter.notifyMatchFailure(op, "is on tensors");
+    ImplicitLocOpBuilder b(op.getLoc(), rewriter);
+    if (failed(ProductEmitter(b, op).run()))
+      return failure();
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+} // namespace
+
+void moe::populateGroupedMatmulToVectorPatterns(RewritePatternSet &patterns) {
+  patterns.add<GroupedMatmulPattern>(patterns.getContext());
+}

@@ -1,0 +1,22 @@
+//===- MoeToCPU.h - Patterns of the CPU lowering ----------------*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LIB_CONVERSION_MOETOCPU_MOETOCPU_H
+#define MOE_LIB_CONVERSION_MOETOCPU_MOETOCPU_H
+
+#include "mlir/IR/PatternMatch.h"
+
+namespace mlir::moe {
+
+void populateGroupToLoopsPatterns(RewritePatternSet &patterns);
+void populateCombineSlotsToVectorPatterns(RewritePatternSet &patterns);
+void populateGroupedMatmulToVectorPatterns(RewritePatternSet &patterns);
+
+} // namespace mlir::moe
+
+#endif // MOE_LIB_CONVERSION_MOETOCPU_MOETOCPU_H

@@ -1,0 +1,106 @@
+//===- Capacity.cpp - limit_capacity --------------------------------------===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Lowering.h"
+#include "Patterns.h"
+#include "Sort.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::tolinalg;
+
+namespace {
+
+class LimitCapacityLowering final : public Lowering<LimitCapacityOp> {
+  using Lowering::Lowering;
+
+  SmallVector<Value> emit(LimitCapacityOp op,
+                          ImplicitLocOpBuilder &b) const override {
+    return emitForGroups(b, op->getName().getStringRef(), op.getGroupOffsets(),
+                         emitDim(b, op.getIds(), 0),
+                         {op.getIds(), op.getWeights()},
+                         [&](Value begin, Value count, ValueRange carried) {
+                           return emitGroup(op, b, begin, count, carried);
+                         });
+  }
+
+  /// Serves the slots of one group; `carried` is ids and weights.
+  static SmallVector<Value> emitGroup(LimitCapacityOp op,
+                                      ImplicitLocOpBuilder &b, Value begin,
+                                      Value count, ValueRange carried) {
+    Value numSlots = emitDim(b, op.getIds(), 1);
+    Value limit = getValueOrCreateConstantIndexOp(
+        b, b.getLoc(),
+        op.getCapacity().build(b, b.getLoc(), getAsOpFoldResult(count),
+                               op.getNumExperts(),
+                               op.getIds().getType().getDimSize(1)));
+    Value queue;
+    if (op.getQueue() == QueueOrder::prioritized)
+      queue = emitQueue(op, b, begin, count);
+    Value served = emitFill(
+        b, emitI32(b, 0),
+        emitList(b, b.getIndexAttr(op.getNumExperts()), b.getI32Type()));
+    Value zero = emitIndex(b, 0);
+    SmallVector<Value> inits = {carried[0], carried[1], served};
+    SmallVector<Value> kept =
+        emitLoop(b, zero, numSlots, inits, [&](Value slot, ValueRange outer) {
+          return emitLoop(
+              b, zero, count, outer, [&](Value turn, ValueRange inner) {
+                Value member = queue ? emitReadIndex(b, queue, turn) : turn;
+                Value token = emitAdd(b, begin, member);
+                return emitServe(op, b, limit, {token, slot}, inner);
+              });
+        });
+    kept.pop_back();
+    return kept;
+  }
+
+  /// The group's tokens by falling weight of their first slot, counted from
+  /// the group's first.
+  static Value emitQueue(LimitCapacityOp op, ImplicitLocOpBuilder &b,
+                         Value begin, Value count) {
+    Value weights = op.getWeights();
+    KeyOrder order(b, cast<FloatType>(getElementType(weights)));
+    Value keys = emitList(b, getAsOpFoldResult(count), order.getKeyType());
+    keys = emitMapIndexed(b, keys, [&](Value member) {
+      Value token = emitAdd(b, begin, member);
+      return order.encode(emitRead(b, weights, {token, emitIndex(b, 0)}));
+    });
+    return emitDescendingOrder(b, order, keys);
+  }
+
+  /// Serves one slot, or empties it where its expert is full. `carried` is ids,
+  /// weights and what each expert has served.
+  static SmallVector<Value> emitServe(LimitCapacityOp op,
+                                      ImplicitLocOpBuilder &b, Value limit,
+                                      ArrayRef<Value> place,
+                                      ValueRange carried) {
+    Value id = emitRead(b, carried[0], place);
+    Value isExpert = emitIsWithin(b, id, emitI32(b, op.getNumExperts()));
+    return emitIf(b, isExpert, carried, [&]() -> SmallVector<Value> {
+      Value expert = emitToIndex(b, id);
+      Value before = emitRead(b, carried[2], expert);
+      Value isServed = arith::CmpIOp::create(b, arith::CmpIPredicate::ult,
+                                             emitToIndex(b, before), limit);
+      Value weight = emitRead(b, carried[1], place);
+      Value keptId = arith::SelectOp::create(b, isServed, id, emitI32(b, -1));
+      Value keptWeight = arith::SelectOp::create(
+          b, isServed, weight, emitFloat(b, weight.getType(), 0.0));
+      Value one = arith::ExtUIOp::create(b, b.getI32Type(), isServed);
+      return {emitWrite(b, keptId, carried[0], place),
+              emitWrite(b, keptWeight, carried[1], place),
+              emitWrite(b, emitAdd(b, before, one), carried[2], expert)};
+    });
+  }
+};
+
+} // namespace
+
+void tolinalg::addCapacityPatterns(RewritePatternSet &patterns) {
+  patterns.add<LimitCapacityLowering>(patterns.getContext());
+}

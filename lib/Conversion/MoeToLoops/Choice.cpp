@@ -1,0 +1,298 @@
+//===- Choice.cpp - Expert choice and capacity as loops -------------------===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "LoopBuilder.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/IR/PatternMatch.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::loops;
+
+namespace {
+
+/// The capacity of an expert for the tokens low .. high - 1.
+Value emitCapacity(LoopBuilder &b, CapacityAttr rule, Value low, Value high,
+                   int64_t numExperts, int64_t numSlots) {
+  return getValueOrCreateConstantIndexOp(
+      b, b.getLoc(),
+      rule.build(b, b.getLoc(), b.sub(high, low), numExperts, numSlots));
+}
+
+//===----------------------------------------------------------------------===//
+// RouteExpertsOp
+//===----------------------------------------------------------------------===//
+
+/// The rule of #moe.expert_choice on one group of tokens after the other.
+class ExpertChoiceRule {
+public:
+  ExpertChoiceRule(LoopBuilder &b, RouteExpertsOp op, ExpertChoiceAttr rule);
+
+  void run();
+  Value getIds() const { return ids; }
+  Value getWeights() const { return weights; }
+
+private:
+  bool isOverExperts() const { return rule.getAxis() == ChoiceAxis::experts; }
+
+  void checkSlots(RouteExpertsOp op);
+  Value emitLimit(Value low, Value high);
+  void scoreGroup(Value low, Value high);
+  void chooseTokens(Value expert, Value low, Value high, Value first,
+                    Value limit);
+  void divideByCount();
+
+  LoopBuilder &b;
+  ExpertChoiceAttr rule;
+  Value logits, mask, offsets; ///< Operands; null where absent.
+  Value numTokens, numExperts;
+  Value ids, weights; ///< Results.
+  Value scores;       ///< [T, E], in the compute type
+  Value chosen;       ///< [E, C] scores of the chosen, in the compute type
+  Value taken;        ///< [T] of one expert
+  Value counts;       ///< [T] experts that took the token
+  Value filled;       ///< [1] slots of an expert that earlier groups have
+};
+
+ExpertChoiceRule::ExpertChoiceRule(LoopBuilder &b, RouteExpertsOp op,
+                                   ExpertChoiceAttr rule)
+    : b(b), rule(rule), logits(b.input(op.getLogits())),
+      mask(b.input(op.getTokenMask())), offsets(b.input(op.getGroupOffsets())),
+      numTokens(b.size(logits, 0)), numExperts(b.size(logits, 1)) {
+  if (offsets)
+    b.checkGroups(op, offsets, numTokens);
+  checkSlots(op);
+  ReifiedRankedShapedTypeDims shapes = reifyShapes(op, b);
+  ids = b.output(op.getIds().getType(), shapes[0]);
+  weights = b.output(op.getWeights().getType(), shapes[1]);
+  FloatType real = b.getComputeType();
+  scores = b.scratch(real, {numTokens, numExperts});
+  chosen = b.scratch(real, {numExperts, b.size(ids, 1)});
+  taken = b.scratch(b.getI1Type(), numTokens);
+  counts = b.scratch(b.getIndexType(), numTokens);
+  filled = b.scratch(b.getIndexType(), b.index(1));
+}
+
+/// A static C holds what the groups fill; a dynamic one is made so.
+void ExpertChoiceRule::checkSlots(RouteExpertsOp op) {
+  if (op.getIds().getType().isDynamicDim(1))
+    return;
+  Value numSlots = b.index(op.getIds().getType().getDimSize(1));
+  Value numGroups =
+      offsets ? b.sub(b.size(offsets, 0), b.index(1)) : b.index(1);
+  Value used =
+      b.fold(b.index(0), numGroups, b.index(0),
+             [&](Value group, ValueRange so) -> SmallVector<Value> {
+               Value low = offsets ? b.load(offsets, group) : b.index(0);
+               Value high = offsets ? b.load(offsets, b.add(group, b.index(1)))
+                                    : numTokens;
+               return {b.add(so[0], emitLimit(low, high))};
+             })[0];
+  b.assertThat(op, b.lessEqual(used, numSlots),
+               "the experts choose more tokens than the ids have slots");
+}
+
+/// The slots that each expert has for a group: its capacity, and never more
+/// than the group's size.
+Value ExpertChoiceRule::emitLimit(Value low, Value high) {
+  int64_t width = cast<MemRefType>(logits.getType()).getDimSize(1);
+  Value capacity = emitCapacity(b, rule.getCapacity(), low, high, width,
+                                /*numSlots=*/1);
+  return b.smallerIndex(capacity, b.sub(high, low));
+}
+
+/// Softmax over the experts of each token, or over the live tokens of the group
+/// for each expert.
+void ExpertChoiceRule::scoreGroup(Value low, Value high) {
+  if (isOverExperts())
+    return b.loop(low, high, [&](Value t) {
+      b.softmax(
+          b.index(0), numExperts, /*isMember=*/nullptr,
+          [&](Value e) { return b.load(logits, {t, e}); },
+          [&](Value e, Value share) { b.store(share, scores, {t, e}); });
+    });
+  b.loop(numExperts, [&](Value e) {
+    b.softmax(
+        low, high, [&](Value t) { return b.isLive(mask, t); },
+        [&](Value t) { return b.load(logits, {t, e}); },
+        [&](Value t, Value share) { b.store(share, scores, {t, e}); });
+  });
+}
+
+/// Fills the slots from `first` on. Over tokens the score of a column increases
+/// in its logit, and a score can underflow into a false tie.
+void ExpertChoiceRule::chooseTokens(Value expert, Value low, Value high,
+                                    Value first, Value limit) {
+  Value keys = isOverExperts() ? scores : logits;
+  b.loop(low, high,
+         [&](Value t) { b.store(b.negate(b.isLive(mask, t)), taken, t); });
+  b.visitLargest(
+      low, high, limit, taken,
+      [&](Value t) { return b.load(keys, {t, expert}); },
+      [&](Value rank, Value t) {
+        Value slot = b.add(first, rank);
+        b.store(t, ids, {expert, slot});
+        b.store(b.load(scores, {t, expert}), chosen, {expert, slot});
+        b.store(b.add(b.load(counts, t), b.index(1)), counts, t);
+      });
+}
+
+/// Rounds the weights into the result, divided where the router says so.
+void ExpertChoiceRule::divideByCount() {
+  b.loopAll(ids, [&](ValueRange at) {
+    Value t = b.load(ids, at);
+    b.when(b.lessEqual(b.index(0), t), [&] {
+      Value weight = b.load(chosen, at);
+      // The count is at least 1: this expert took the token.
+      if (rule.getNormalize() == Normalize::sum)
+        weight = b.div(weight, b.toReal(b.load(counts, t)));
+      b.store(weight, weights, at);
+    });
+  });
+}
+
+void ExpertChoiceRule::run() {
+  b.fill(ids, b.index(-1));
+  b.fill(weights, b.real(0.0));
+  b.fill(counts, b.index(0));
+  b.fill(filled, b.index(0));
+  b.loopGroups(offsets, numTokens, [&](Value low, Value high) {
+    scoreGroup(low, high);
+    Value first = b.load(filled, b.index(0));
+    Value limit = emitLimit(low, high);
+    b.loop(numExperts, [&](Value expert) {
+      chooseTokens(expert, low, high, first, limit);
+    });
+    b.store(b.add(first, limit), filled, b.index(0));
+  });
+  divideByCount();
+}
+
+struct LowerRouteExperts : public OpRewritePattern<RouteExpertsOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(RouteExpertsOp op,
+                                PatternRewriter &rewriter) const override {
+    auto attr = dyn_cast<ExpertChoiceAttr>(op.getRouter());
+    if (!attr)
+      return rewriter.notifyMatchFailure(op, "the router is not known");
+    LoopBuilder b(op, rewriter);
+    ExpertChoiceRule rule(b, op, attr);
+    rule.run();
+    rewriter.replaceOp(
+        op, {b.tensorOf(rule.getIds(), op.getIds().getType()),
+             b.tensorOf(rule.getWeights(), op.getWeights().getType())});
+    return success();
+  }
+};
+
+//===----------------------------------------------------------------------===//
+// LimitCapacityOp
+//===----------------------------------------------------------------------===//
+
+/// The queue before an expert, for one group of tokens after the other.
+class CapacityQueue {
+public:
+  CapacityQueue(LoopBuilder &b, LimitCapacityOp op)
+      : b(b), op(op), ids(b.input(op.getIds())),
+        weights(b.input(op.getWeights())), numTokens(b.size(ids, 0)),
+        numSlots(b.size(ids, 1)), numExperts(b.index(op.getNumExperts())),
+        order(b.scratch(b.getIndexType(), numTokens)),
+        taken(b.scratch(b.getI1Type(), numTokens)),
+        served(b.scratch(b.getIndexType(), numExperts)) {}
+
+  void serveGroup(Value low, Value high, Value keptIds, Value keptWeights);
+
+private:
+  void orderTokens(Value low, Value high);
+
+  LoopBuilder &b;
+  LimitCapacityOp op;
+  Value ids, weights; ///< Operands.
+  Value numTokens, numSlots, numExperts;
+  Value order;  ///< [T] the tokens as they stand in the queue
+  Value taken;  ///< [T]
+  Value served; ///< [E] slots served so far
+};
+
+/// By index, or by falling weight of the first slot.
+void CapacityQueue::orderTokens(Value low, Value high) {
+  if (op.getQueue() == QueueOrder::first_come)
+    return b.loop(low, high, [&](Value t) { b.store(t, order, t); });
+  b.loop(low, high, [&](Value t) { b.store(b.boolean(false), taken, t); });
+  b.visitLargest(
+      low, high, b.sub(high, low), taken,
+      [&](Value t) { return b.load(weights, {t, b.index(0)}); },
+      [&](Value rank, Value t) { b.store(t, order, b.add(low, rank)); });
+}
+
+void CapacityQueue::serveGroup(Value low, Value high, Value keptIds,
+                               Value keptWeights) {
+  int64_t slots = op.getIds().getType().getDimSize(1);
+  Value limit =
+      emitCapacity(b, op.getCapacity(), low, high, op.getNumExperts(), slots);
+  orderTokens(low, high);
+  b.fill(served, b.index(0));
+  b.loop(numSlots, [&](Value slot) {
+    b.loop(low, high, [&](Value place) {
+      Value t = b.load(order, place);
+      Value id = b.load(ids, {t, slot});
+      auto keep = [&] {
+        b.store(id, keptIds, {t, slot});
+        b.store(b.load(weights, {t, slot}), keptWeights, {t, slot});
+      };
+      auto serve = [&] {
+        Value count = b.load(served, id);
+        b.when(
+            b.less(count, limit),
+            [&] {
+              keep();
+              b.store(b.add(count, b.index(1)), served, id);
+            },
+            [&] {
+              b.store(b.index(-1), keptIds, {t, slot});
+              b.store(b.real(0.0), keptWeights, {t, slot});
+            });
+      };
+      // Empty slots and identity experts pass.
+      b.when(b.inRange(id, b.index(0), numExperts), serve, keep);
+    });
+  });
+}
+
+struct LowerLimitCapacity : public OpRewritePattern<LimitCapacityOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(LimitCapacityOp op,
+                                PatternRewriter &rewriter) const override {
+    if (op.getIds().getType().isDynamicDim(1))
+      return rewriter.notifyMatchFailure(op, "the number of slots is dynamic");
+    LoopBuilder b(op, rewriter);
+    Value numTokens = b.size(b.input(op.getIds()), 0);
+    Value offsets = b.input(op.getGroupOffsets());
+    if (offsets)
+      b.checkGroups(op, offsets, numTokens);
+    ReifiedRankedShapedTypeDims shapes = reifyShapes(op, b);
+    Value keptIds = b.output(op.getKeptIds().getType(), shapes[0]);
+    Value keptWeights = b.output(op.getKeptWeights().getType(), shapes[1]);
+    CapacityQueue queue(b, op);
+    b.loopGroups(offsets, numTokens, [&](Value low, Value high) {
+      queue.serveGroup(low, high, keptIds, keptWeights);
+    });
+    rewriter.replaceOp(op,
+                       {b.tensorOf(keptIds, op.getIds().getType()),
+                        b.tensorOf(keptWeights, op.getWeights().getType())});
+    return success();
+  }
+};
+
+} // namespace
+
+void loops::populateChoicePatterns(RewritePatternSet &patterns) {
+  patterns.add<LowerRouteExperts, LowerLimitCapacity>(patterns.getContext());
+}
