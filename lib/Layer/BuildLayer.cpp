@@ -68,6 +68,7 @@ private:
 
   // Upstream ops.
   using Body = llvm::function_ref<Value(ValueRange)>;
+  OpFoldResult getTokens();
   Value createEmpty(ArrayRef<int64_t> shape, Type element);
   Value createZeros(ArrayRef<int64_t> shape, Type element);
   Value map(ArrayRef<int64_t> shape, Type element, ValueRange inputs,
@@ -107,6 +108,7 @@ private:
   SmallVector<DictionaryAttr> operandAttrs;
   SmallVector<std::string> operandNames;
   llvm::StringMap<Value> operands;
+  OpFoldResult numTokens;
 };
 } // namespace
 
@@ -299,12 +301,19 @@ void LayerBuilder::addResult(func::FuncOp function,
 // Upstream ops
 //===----------------------------------------------------------------------===//
 
+/// T, read once.
+OpFoldResult LayerBuilder::getTokens() {
+  if (!numTokens)
+    numTokens = tensor::getMixedSize(b, b.getLoc(), operand("x"), 0);
+  return numTokens;
+}
+
 /// The one dynamic size of the tensors built here is T.
 Value LayerBuilder::createEmpty(ArrayRef<int64_t> shape, Type element) {
   SmallVector<OpFoldResult> sizes;
   for (int64_t size : shape)
     sizes.push_back(ShapedType::isDynamic(size)
-                        ? tensor::getMixedSize(b, b.getLoc(), operand("x"), 0)
+                        ? getTokens()
                         : OpFoldResult(b.getIndexAttr(size)));
   return tensor::EmptyOp::create(b, sizes, element);
 }
@@ -579,14 +588,13 @@ Value LayerBuilder::buildCombine(Value rows, const Routing &routing,
                                  Value residual) {
   // With a latent what follows the sum acts behind its way out.
   bool last = !spec.latent;
-  Value numTokens;
-  if (spec.expertsChoose() && !spec.tokens)
-    numTokens = tensor::DimOp::create(b, operand("x"), 0);
+  bool needsTokens = spec.expertsChoose() && !spec.tokens;
   return CombineOp::create(
       b, RankedTensorType::get({tokens, spec.getExpertWidth()}, xType), rows,
       routing.ids, buildCombineWeights(routing),
       spec.zeroExperts ? operand("x") : Value(), last ? residual : Value(),
-      last ? buildOutputBias() : Value(), numTokens, spec.experts,
+      last ? buildOutputBias() : Value(),
+      needsTokens ? cast<Value>(getTokens()) : Value(), spec.experts,
       spec.expertsChoose() ? Choice::expert : Choice::token,
       number(last ? spec.outputScale : 1.0),
       last && spec.sharedMode == SharedMode::average);

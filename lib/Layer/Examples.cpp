@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Layer/Examples.h"
+#include "NearNames.h"
 #include "mlir/IR/MLIRContext.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/ErrorHandling.h"
@@ -67,18 +68,6 @@ static void printKeys(raw_ostream &os) {
   });
 }
 
-/// Names that begin alike or differ by little, else a pointer to the list.
-static std::string suggestExamples(StringRef name) {
-  SmallVector<StringRef> near;
-  for (const LayerExample &example : listExamples())
-    if (example.name.edit_distance(name) <= 2 ||
-        (name.size() > 2 && example.name.contains_insensitive(name)))
-      near.push_back(example.name);
-  near.truncate(std::min<size_t>(near.size(), 6));
-  return near.empty() ? std::string("--list-examples shows all")
-                      : "similar ones: " + llvm::join(near, ", ");
-}
-
 LogicalResult layer::printExample(const ExampleRequest &request,
                                   raw_ostream &os, std::string &error) {
   if (request.listExamples || request.listKeys) {
@@ -90,8 +79,12 @@ LogicalResult layer::printExample(const ExampleRequest &request,
   }
   const LayerExample *example = lookupExample(request.example);
   if (!example) {
-    error = "there is no example '" + request.example + "'; " +
-            suggestExamples(request.example);
+    SmallVector<StringRef> names;
+    for (const LayerExample &other : listExamples())
+      names.push_back(other.name);
+    std::string near = suggestNames(request.example, names);
+    error = "there is no example '" + request.example + "'" +
+            (near.empty() ? "; --list-examples shows all" : near);
     return failure();
   }
   LayerSpec spec = getExampleSpec(*example);

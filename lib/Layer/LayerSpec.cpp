@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Layer/LayerSpec.h"
+#include "NearNames.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -283,19 +284,20 @@ void layer::forEachLayerKey(llvm::function_ref<void(const LayerKey &)> fn) {
     fn({row.name, row.print(defaults), row.describe(row.range), row.meaning});
 }
 
-/// The keys that a mistyped one may stand for, nearest first.
-static std::string listNearKeys(StringRef text) {
+std::string layer::suggestNames(StringRef text, ArrayRef<StringRef> names) {
   SmallVector<std::pair<unsigned, StringRef>> near;
-  for (const KeyRow &row : kKeys) {
-    unsigned distance = text.edit_distance(row.name);
-    bool partOf = text.size() > 2 && (row.name.contains_insensitive(text) ||
-                                      text.contains_insensitive(row.name));
-    if (distance * 3 <= row.name.size() || partOf)
-      near.push_back({distance, row.name});
+  for (StringRef name : names) {
+    unsigned distance = text.edit_distance(name);
+    bool partOf = text.size() > 2 && (name.contains_insensitive(text) ||
+                                      text.contains_insensitive(name));
+    if (distance * 3 <= name.size() || partOf)
+      near.push_back({distance, name});
   }
-  llvm::stable_sort(near, llvm::less_first());
-  near.truncate(std::min<size_t>(near.size(), 4));
-  std::string list;
+  if (near.empty())
+    return {};
+  llvm::sort(near);
+  near.truncate(std::min<size_t>(near.size(), 5));
+  std::string list = "; similar ones: ";
   llvm::raw_string_ostream os(list);
   llvm::interleaveComma(near, os,
                         [&](const auto &entry) { os << entry.second; });
@@ -314,9 +316,10 @@ LogicalResult layer::setLayerKey(LayerSpec &spec, StringRef key,
                 .str();
     return failure();
   }
-  error = ("there is no key '" + key + "'").str();
-  if (std::string near = listNearKeys(key); !near.empty())
-    error += "; similar ones: " + near;
+  SmallVector<StringRef> names;
+  for (const KeyRow &row : kKeys)
+    names.push_back(row.name);
+  error = ("there is no key '" + key + "'").str() + suggestNames(key, names);
   return failure();
 }
 

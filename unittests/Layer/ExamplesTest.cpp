@@ -45,20 +45,20 @@ TEST(Examples, AllBuildAndVerify) {
 /// Routed parameters of one expert in millions, as published.
 TEST(Examples, ExpertSizes) {
   const std::pair<StringRef, double> expected[] = {
-      {"mixtral", 176.16},          {"grok-1", 603.98},
-      {"jetmoe", 34.60},            {"switch-base-8", 4.72},
-      {"nllb", 33.55},              {"olmoe", 6.29},
-      {"flex-olmo", 135.27},        {"qwen1.5-moe", 8.65},
-      {"qwen2-moe", 27.53},         {"qwen3-30b", 4.72},
-      {"qwen3-next", 3.15},         {"deepseek-v2", 23.59},
-      {"deepseek-v3", 44.04},       {"deepseek-v4-pro", 66.06},
-      {"gpt-oss-120b", 24.88},      {"granite-4.0-h-small", 9.44},
-      {"llama4-scout", 125.83},     {"glm-4.5-air", 17.30},
-      {"ernie-4.5-300b", 88.08},    {"minimax-m3", 56.62},
-      {"longcat", 37.75},           {"aria", 12.78},
-      {"lfm2", 11.01},              {"gemma4", 5.95},
-      {"nemotron-3-nano", 9.98},    {"mistral4", 25.17},
-      {"solar-open", 15.73},        {"mellum-2", 6.19},
+      {"mixtral", 176.16},       {"grok-1", 603.98},
+      {"jetmoe", 34.60},         {"switch-base-8", 4.72},
+      {"nllb", 33.55},           {"olmoe", 6.29},
+      {"flex-olmo", 135.27},     {"qwen1.5-moe", 8.65},
+      {"qwen2-moe", 27.53},      {"qwen3-30b", 4.72},
+      {"qwen3-next", 3.15},      {"deepseek-v2", 23.59},
+      {"deepseek-v3", 44.04},    {"deepseek-v4-pro", 66.06},
+      {"gpt-oss-120b", 24.88},   {"granite-4.0-h-small", 9.44},
+      {"llama4-scout", 125.83},  {"glm-4.5-air", 17.30},
+      {"ernie-4.5-300b", 88.08}, {"minimax-m3", 56.62},
+      {"longcat", 37.75},        {"aria", 12.78},
+      {"lfm2", 11.01},           {"gemma4", 5.95},
+      {"nemotron-3-nano", 9.98}, {"mistral4", 25.17},
+      {"solar-open", 15.73},     {"mellum-2", 6.19},
   };
   for (const auto &[name, millions] : expected) {
     const LayerExample *example = lookupExample(name);

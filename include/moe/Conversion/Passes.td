@@ -77,4 +77,85 @@ def ConvertMoeToCPUPass : Pass<"convert-moe-to-cpu", "::mlir::func::FuncOp"> {
   ];
 }
 
+def MoePlanWorkspacePass : Pass<"moe-plan-workspace", "::mlir::ModuleOp"> {
+  let summary = "every buffer of an entry from one workspace";
+  let description = [{
+    Precondition: entries on memrefs. Postcondition: no memref.alloc is left in
+    an entry. Buffers of the entry itself are views of a last argument, the
+    workspace, at offsets that are multiples of 64 bytes; buffers inside a
+    parallel loop have a constant bound and lie on the stack of their task. A
+    function NAME.workspace computes the bytes needed from the same arguments.
+
+    A buffer whose size depends on data rather than on sizes is an error.
+
+    See test/Conversion/MoeToRuntime/plan-workspace.mlir.
+  }];
+  let options = [
+    Option<"maxStackBytes", "max-stack-bytes", "int64_t", "131072",
+           "largest buffer of a task on the stack">
+  ];
+  let statistics = [
+    Statistic<"numPlanned", "num-planned", "buffers moved to the workspace">,
+    Statistic<"numOnStack", "num-on-stack", "buffers moved to a task's stack">
+  ];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::memref::MemRefDialect"
+  ];
+}
+
+def MoeAssertsToStatusPass
+    : Pass<"moe-asserts-to-status", "::mlir::ModuleOp"> {
+  let summary = "cf.assert in an entry as a returned error";
+  let description = [{
+    Precondition: entries on memrefs that return nothing. Postcondition: entries
+    take the runtime's context as their last argument and return its i32 status;
+    a cf.assert at top level that fails keeps its message in the context and
+    returns. A cf.assert inside a loop is an error: the work around it could not
+    be left.
+
+    See test/Conversion/MoeToRuntime/asserts-to-status.mlir.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::cf::ControlFlowDialect",
+    "::mlir::LLVM::LLVMDialect"
+  ];
+}
+
+def MoeOutlineParallelPass
+    : Pass<"moe-outline-parallel", "::mlir::ModuleOp"> {
+  let summary = "scf.forall as a call of the context's parallel_for";
+  let description = [{
+    Precondition: entries that have a context, with scf.forall on memrefs.
+    Postcondition: no scf.forall is left: each outermost one is a function of
+    its captured values and one task number, run through the context's
+    parallel_for; one inside another runs in order.
+
+    See test/Conversion/MoeToRuntime/outline-parallel.mlir.
+  }];
+  let statistics = [
+    Statistic<"numOutlined", "num-outlined", "parallel loops outlined">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::scf::SCFDialect"
+  ];
+}
+
+def MoeEmitEntryPass : Pass<"moe-emit-entry", "::mlir::ModuleOp"> {
+  let summary = "the C entry points and the description of an entry";
+  let description = [{
+    Precondition: planned entries that return a status. Postcondition: for each,
+    the exported functions moe_NAME, moe_NAME_workspace and moe_NAME_pack and
+    the constants moe_NAME_info and moe_NAME_pack_info of moe_rt.h; the function
+    itself is private.
+
+    See test/Conversion/MoeToRuntime/emit-entry.mlir.
+  }];
+  let dependentDialects = [
+    "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::memref::MemRefDialect"
+  ];
+}
+
 #endif // MOE_CONVERSION_PASSES_TD

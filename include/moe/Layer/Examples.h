@@ -17,6 +17,9 @@
 
 #include "moe/Layer/LayerSpec.h"
 
+#include <string>
+#include <vector>
+
 namespace mlir::moe::layer {
 
 /// Where the numbers of an example were read.

@@ -10,12 +10,15 @@
 // tensors, contexts, errors, the description of an entry, and loading. This
 // header includes neither MLIR nor LLVM and needs no C++.
 //
-// A compiled layer NAME exports four symbols:
+// A compiled layer NAME exports five symbols:
 //   int moe_NAME(moe_context *, const moe_tensor *in, moe_tensor *out,
 //                void *workspace, size_t workspace_bytes);
 //   int moe_NAME_workspace(moe_context *, const moe_tensor *in, size_t *bytes);
 //   int moe_NAME_pack(moe_context *, const moe_tensor *in, moe_tensor *out);
 //   const moe_entry_info moe_NAME_info;
+//   const moe_entry_info moe_NAME_pack_info;
+// The pack entry takes the inputs whose layout is not empty, in their order,
+// and writes them as the entry reads them; its description says how.
 // It calls the host only through the function table at the head of its
 // context, so the object has no undefined symbol besides libc and libm.
 //
@@ -35,6 +38,7 @@ extern "C" {
 #define MOE_MAX_RANK 8
 #define MOE_MAX_SYMBOLS 8
 #define MOE_NAME_BYTES 64
+#define MOE_LAYOUT_BYTES 192
 
 /// What every function that can fail returns; zero is success.
 typedef enum moe_status {
@@ -72,7 +76,7 @@ typedef struct moe_tensor {
 /// compiled layer carries it as constant bytes.
 typedef struct moe_arg_info {
   char name[MOE_NAME_BYTES];
-  char layout[MOE_NAME_BYTES]; ///< Text of the layout attribute, or empty.
+  char layout[MOE_LAYOUT_BYTES]; ///< Text of the layout attribute, or empty.
   moe_dtype dtype;
   int32_t rank;
   /// A static size (>= 0), or -1 - s for a size that equals symbol s.

@@ -35,7 +35,7 @@ class DispatchLowering final : public Lowering<DispatchOp> {
     Value dest = emitDestinations(b, op)[0];
     Value rows = emitGather(b, op.getInput(), assigned(grouping.token),
                             assigned(grouping.weight), assigned(dest));
-    return {emitInsertRows(b, rows, dest, begin), grouping.offsets};
+    return {emitInsertRows(b, rows, dest, begin, count), grouping.offsets};
   }
 };
 

@@ -171,8 +171,8 @@ Value tolinalg::emitSliceRows(ImplicitLocOpBuilder &b, Value tensor,
 }
 
 Value tolinalg::emitInsertRows(ImplicitLocOpBuilder &b, Value rows, Value dest,
-                               OpFoldResult begin) {
-  RowRange range(b, dest, begin, tensor::getMixedSize(b, b.getLoc(), rows, 0));
+                               OpFoldResult begin, OpFoldResult count) {
+  RowRange range(b, dest, begin, count);
   return tensor::InsertSliceOp::create(b, rows, dest, range.offsets,
                                        range.sizes, range.strides);
 }

@@ -69,7 +69,7 @@ Value emitWrite(ImplicitLocOpBuilder &b, Value scalar, Value tensor,
 Value emitSliceRows(ImplicitLocOpBuilder &b, Value tensor, OpFoldResult begin,
                     OpFoldResult count);
 Value emitInsertRows(ImplicitLocOpBuilder &b, Value rows, Value dest,
-                     OpFoldResult begin);
+                     OpFoldResult begin, OpFoldResult count);
 /// One row, without the first dimension.
 Value emitSliceRow(ImplicitLocOpBuilder &b, Value tensor, OpFoldResult row);
 Value emitInsertRow(ImplicitLocOpBuilder &b, Value values, Value dest,

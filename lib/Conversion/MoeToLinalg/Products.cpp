@@ -48,9 +48,10 @@ Value tolinalg::emitForExperts(
         body) {
   auto emitRows = [&](Value expert, Value begin, Value count, Value all) {
     OpFoldResult first = getAsOpFoldResult(begin);
-    Value rows = emitSliceRows(b, all, first, getAsOpFoldResult(count));
+    OpFoldResult size = getAsOpFoldResult(count);
+    Value rows = emitSliceRows(b, all, first, size);
     rows = body(expert, begin, count, rows);
-    return emitInsertRows(b, rows, all, first);
+    return emitInsertRows(b, rows, all, first, size);
   };
   Value zero = emitIndex(b, 0);
   if (!offsets)

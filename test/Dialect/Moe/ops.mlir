@@ -64,7 +64,7 @@ func.func @score(%logits: tensor<?x8xf32>) -> tensor<?x8xf64> {
 func.func @route(%logits: tensor<?x8xf32>, %bias: tensor<8xf32>,
                  %scale: tensor<8xbf16>, %indices: tensor<?x2xi32>,
                  %mask: tensor<?xi1>) -> tensor<?x2xi32> {
-  // CHECK: moe.route <k = 2> %{{[^ ]*}} : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  // CHECK: moe.route #moe.top_k<k = 2> %{{[^ ]*}} : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   %i0, %w0 = moe.route #moe.top_k<k = 2> %logits
       : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   // CHECK: moe.route {{.*}} bias(%{{[^ ]*}} : tensor<8xf32>) expert_scale(%{{[^ ]*}} : tensor<8xbf16>) mask(%{{[^ ]*}} : tensor<?xi1>) : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xbf16>
@@ -84,10 +84,10 @@ func.func @route(%logits: tensor<?x8xf32>, %bias: tensor<8xf32>,
 func.func @route_experts(%logits: tensor<?x8xf32>, %mask: tensor<?xi1>,
                          %offsets: tensor<?xi32>, %static: tensor<6x3xf32>,
                          %two: tensor<3xi32>) -> tensor<8x?xi32> {
-  // CHECK: moe.route_experts <capacity = <>> %{{[^ ]*}} : tensor<?x8xf32> -> tensor<8x?xi32>, tensor<8x?xf32>
+  // CHECK: moe.route_experts #moe.expert_choice<capacity = <>> %{{[^ ]*}} : tensor<?x8xf32> -> tensor<8x?xi32>, tensor<8x?xf32>
   %i0, %w0 = moe.route_experts #moe.expert_choice<capacity = <>> %logits
       : tensor<?x8xf32> -> tensor<8x?xi32>, tensor<8x?xf32>
-  // CHECK: moe.route_experts <capacity = <factor = 2.000000e+00>, axis = tokens, normalize = sum> %{{[^ ]*}} mask(%{{[^ ]*}} : tensor<?xi1>) groups(%{{[^ ]*}} : tensor<?xi32>) : tensor<?x8xf32> -> tensor<8x?xi32>, tensor<8x?xf32>
+  // CHECK: moe.route_experts #moe.expert_choice<capacity = <factor = 2.000000e+00>, axis = tokens, normalize = sum> %{{[^ ]*}} mask(%{{[^ ]*}} : tensor<?xi1>) groups(%{{[^ ]*}} : tensor<?xi32>) : tensor<?x8xf32> -> tensor<8x?xi32>, tensor<8x?xf32>
   %i1, %w1 = moe.route_experts
       #moe.expert_choice<capacity = <factor = 2.0>, axis = tokens,
                          normalize = sum> %logits
@@ -208,13 +208,13 @@ func.func @experts(%rows: tensor<?x64xf32>, %offsets: tensor<9xi32>,
                    %gate_up: tensor<8x256x64xf32>, %down: tensor<8x64x128xf32>,
                    %gate_up_bias: tensor<8x256xf32>, %down_bias: tensor<8x64xf32>)
     -> tensor<?x64xf32> {
-  // CHECK: moe.experts %{{[^ ]*}} offsets(%{{[^ ]*}} : tensor<9xi32>) up(%{{[^ ]*}} : tensor<8x256x64xf32>) down(%{{[^ ]*}} : tensor<8x64x128xf32>) gated activation <kind = silu> layout <orientation = out_in> : tensor<?x64xf32> -> tensor<?x64xf32>
+  // CHECK: moe.experts %{{[^ ]*}} offsets(%{{[^ ]*}} : tensor<9xi32>) up(%{{[^ ]*}} : tensor<8x256x64xf32>) down(%{{[^ ]*}} : tensor<8x64x128xf32>) gated activation #moe.activation<kind = silu> layout <orientation = out_in> : tensor<?x64xf32> -> tensor<?x64xf32>
   %0 = moe.experts %rows offsets(%offsets : tensor<9xi32>)
       up(%gate_up : tensor<8x256x64xf32>) down(%down : tensor<8x64x128xf32>)
       gated activation #moe.activation<kind = silu>
       layout <orientation = out_in>
       : tensor<?x64xf32> -> tensor<?x64xf32>
-  // CHECK: moe.experts %{{[^ ]*}} offsets(%{{[^ ]*}} : tensor<9xi32>) up(%{{[^ ]*}} : tensor<8x256x64xf32>) bias(%{{[^ ]*}} : tensor<8x256xf32>) down(%{{[^ ]*}} : tensor<8x64x128xf32>) down_bias(%{{[^ ]*}} : tensor<8x64xf32>) gated activation <kind = silu, style = oai, limit = 7.000000e+00> layout <orientation = out_in, pairing = interleaved> : tensor<?x64xf32> -> tensor<?x64xf32>
+  // CHECK: moe.experts %{{[^ ]*}} offsets(%{{[^ ]*}} : tensor<9xi32>) up(%{{[^ ]*}} : tensor<8x256x64xf32>) bias(%{{[^ ]*}} : tensor<8x256xf32>) down(%{{[^ ]*}} : tensor<8x64x128xf32>) down_bias(%{{[^ ]*}} : tensor<8x64xf32>) gated activation #moe.activation<kind = silu, style = oai, limit = 7.000000e+00> layout <orientation = out_in, pairing = interleaved> : tensor<?x64xf32> -> tensor<?x64xf32>
   %1 = moe.experts %0 offsets(%offsets : tensor<9xi32>)
       up(%gate_up : tensor<8x256x64xf32>)
       bias(%gate_up_bias : tensor<8x256xf32>)
@@ -249,7 +249,7 @@ func.func @experts_separate(%rows: tensor<10x4xbf16>, %offsets: tensor<3xi32>,
 func.func @experts_folded(%rows: tensor<?x4xf32>, %offsets: tensor<3xi32>,
                           %up: tensor<12x4xf32>, %down: tensor<8x6xf32>)
     -> tensor<?x4xf32> {
-  // CHECK: down(%{{[^ ]*}} : tensor<8x6xf32>) activation <kind = relu2> layout <orientation = out_in, expert_axis = folded>
+  // CHECK: down(%{{[^ ]*}} : tensor<8x6xf32>) activation #moe.activation<kind = relu2> layout <orientation = out_in, expert_axis = folded>
   %0 = moe.experts %rows offsets(%offsets : tensor<3xi32>)
       up(%up : tensor<12x4xf32>) down(%down : tensor<8x6xf32>)
       activation #moe.activation<kind = relu2>

@@ -4,8 +4,10 @@
 // by their first weight, 0 3 2 1, first choices before second ones. With two
 // places an expert, token 1 loses its first choice and token 3 its second.
 
-func.func private @printMemrefF32(tensor<*xf32>)
-func.func private @printMemrefI32(tensor<*xi32>)
+func.func private @printMemrefF32(
+    tensor<*xf32> {bufferization.access = "read"})
+func.func private @printMemrefI32(
+    tensor<*xi32> {bufferization.access = "read"})
 
 func.func @main() {
   %logits = arith.constant dense<[
@@ -23,20 +25,23 @@ func.func @main() {
 
   %0 = tensor.cast %kept : tensor<4x2xi32> to tensor<*xi32>
   call @printMemrefI32(%0) : (tensor<*xi32>) -> ()
-  // CHECK:      [0, 1]
+  // CHECK:      data =
+  // CHECK-NEXT: [0, 1]
   // CHECK-NEXT: [-1, 1]
   // CHECK-NEXT: [0, 2]
   // CHECK-NEXT: [2, -1]
 
   %1 = tensor.cast %kept_weights : tensor<4x2xf32> to tensor<*xf32>
   call @printMemrefF32(%1) : (tensor<*xf32>) -> ()
-  // CHECK:      [0.665241, 0.244728]
+  // CHECK:      data =
+  // CHECK-NEXT: [0.665241, 0.244728]
   // CHECK-NEXT: [0, 0.307196]
   // CHECK-NEXT: [0.546549, 0.331499]
   // CHECK-NEXT: [0.576117, 0]
 
   %2 = tensor.cast %importance : tensor<f32> to tensor<*xf32>
   call @printMemrefF32(%2) : (tensor<*xf32>) -> ()
-  // CHECK: [0.108533]
+  // CHECK:      data =
+  // CHECK-NEXT: [0.108533]
   return
 }

@@ -4,8 +4,10 @@
 // the pair's weights divided by their sum. Two places an expert: token 2 loses
 // its first choice, token 3 its second, and nothing is renormalised.
 
-func.func private @printMemrefF32(tensor<*xf32>)
-func.func private @printMemrefI32(tensor<*xi32>)
+func.func private @printMemrefF32(
+    tensor<*xf32> {bufferization.access = "read"})
+func.func private @printMemrefI32(
+    tensor<*xi32> {bufferization.access = "read"})
 
 func.func @main() {
   %logits = arith.constant dense<[
@@ -20,28 +22,32 @@ func.func @main() {
 
   %0 = tensor.cast %ids : tensor<4x2xi32> to tensor<*xi32>
   call @printMemrefI32(%0) : (tensor<*xi32>) -> ()
-  // CHECK:      [0, 1]
+  // CHECK:      data =
+  // CHECK-NEXT: [0, 1]
   // CHECK-NEXT: [0, 1]
   // CHECK-NEXT: [0, 2]
   // CHECK-NEXT: [2, 0]
 
   %1 = tensor.cast %weights : tensor<4x2xf32> to tensor<*xf32>
   call @printMemrefF32(%1) : (tensor<*xf32>) -> ()
-  // CHECK:      [0.731059, 0.268941]
+  // CHECK:      data =
+  // CHECK-NEXT: [0.731059, 0.268941]
   // CHECK-NEXT: [0.622459, 0.377541]
   // CHECK-NEXT: [0.622459, 0.377541]
   // CHECK-NEXT: [0.731059, 0.268941]
 
   %2 = tensor.cast %kept : tensor<4x2xi32> to tensor<*xi32>
   call @printMemrefI32(%2) : (tensor<*xi32>) -> ()
-  // CHECK:      [0, 1]
+  // CHECK:      data =
+  // CHECK-NEXT: [0, 1]
   // CHECK-NEXT: [0, 1]
   // CHECK-NEXT: [-1, 2]
   // CHECK-NEXT: [2, -1]
 
   %3 = tensor.cast %kept_weights : tensor<4x2xf32> to tensor<*xf32>
   call @printMemrefF32(%3) : (tensor<*xf32>) -> ()
-  // CHECK:      [0.731059, 0.268941]
+  // CHECK:      data =
+  // CHECK-NEXT: [0.731059, 0.268941]
   // CHECK-NEXT: [0.622459, 0.377541]
   // CHECK-NEXT: [0, 0.377541]
   // CHECK-NEXT: [0.731059, 0]

@@ -95,6 +95,14 @@ LogicalResult MoeDialect::verifyOperationAttribute(Operation *op,
     }
     return success();
   }
+  if (attr.getName() == kNumInputsAttrName) {
+    auto count = dyn_cast<IntegerAttr>(attr.getValue());
+    auto function = dyn_cast<FunctionOpInterface>(op);
+    if (!count || !function || count.getInt() < 0 ||
+        count.getInt() > function.getNumArguments())
+      return op->emitOpError("'moe.num_inputs' counts arguments of a function");
+    return success();
+  }
   return op->emitOpError("unknown attribute '") << attr.getName() << "'";
 }
 

@@ -62,6 +62,9 @@ constexpr StringLiteral kNameAttrName = "moe.name";
 constexpr StringLiteral kDimsAttrName = "moe.dims";
 constexpr StringLiteral kBoundsAttrName = "moe.bounds";
 constexpr StringLiteral kLayoutAttrName = "moe.layout";
+/// On a prepared entry: how many of its arguments are inputs; the others are
+/// destinations of its results.
+constexpr StringLiteral kNumInputsAttrName = "moe.num_inputs";
 
 /// The version that bytecode of this dialect carries.
 constexpr uint64_t kDialectVersion = 1;

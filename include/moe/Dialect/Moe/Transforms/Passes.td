@@ -11,6 +11,29 @@
 
 include "mlir/Pass/PassBase.td"
 
+def MoePrepareEntryPass : Pass<"moe-prepare-entry", "::mlir::ModuleOp"> {
+  let summary = "functions marked moe.entry as entries of the runtime's ABI";
+  let description = [{
+    Precondition: functions on tensors, some marked `moe.entry`, without calls.
+    Postcondition: every entry names its arguments (`moe.name`) and their
+    dynamic sizes (`moe.dims`: sizes that the ops force to be equal have one
+    symbol), returns nothing, and writes each result to a memref argument that
+    follows the inputs; `moe.num_inputs` counts these. A size of a result that
+    no input has is compared with its destination by a cf.assert.
+
+    Arguments and results other than tensors of static or dynamic sizes are
+    refused by name.
+
+    See test/Dialect/Moe/Transforms/prepare-entry.mlir.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect",
+    "::mlir::bufferization::BufferizationDialect",
+    "::mlir::cf::ControlFlowDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::tensor::TensorDialect"
+  ];
+}
+
 def MoeFuseGatingPass
     : Pass<"moe-fuse-gating", "::mlir::func::FuncOp"> {
   let summary = "gate, score and token choice in one pass over token tiles";

@@ -1,0 +1,411 @@
+//===- EmitEntry.cpp - C entry points and descriptions ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RuntimeABI.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Runtime/moe_rt.h"
+#include "mlir/Conversion/LLVMCommon/MemRefBuilder.h"
+#include "mlir/Conversion/LLVMCommon/TypeConverter.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include <cstring>
+#include <vector>
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOEEMITENTRYPASS
+#include "moe/Conversion/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+/// The largest size a symbol may have where the function gives no bound: the
+/// grouped form counts assignments in i32, and a token has at most 128 slots.
+constexpr int64_t kDefaultBound = int64_t(1) << 24;
+
+//===----------------------------------------------------------------------===//
+// Descriptions
+//===----------------------------------------------------------------------===//
+
+/// Builds the bytes of a moe_entry_info.
+class InfoBuilder {
+public:
+  InfoBuilder(func::FuncOp function) : function(function) {
+    std::memset(&head, 0, sizeof head);
+    head.abi_version = MOE_ABI_VERSION;
+  }
+
+  LogicalResult setName(StringRef name) {
+    return copyText(name, head.name, sizeof head.name, "entry name");
+  }
+  LogicalResult addArgument(unsigned index, bool isInput);
+  std::string getBytes() const;
+  uint32_t getNumInputs() const { return head.num_inputs; }
+
+private:
+  LogicalResult copyText(StringRef text, char *field, size_t size,
+                         StringRef what) {
+    if (text.size() >= size)
+      return function.emitOpError()
+             << what << " '" << text << "' is longer than " << size - 1
+             << " bytes";
+    std::memcpy(field, text.data(), text.size());
+    return success();
+  }
+  FailureOr<int64_t> getSymbol(StringRef name);
+  static moe_dtype getDType(Type type);
+
+  func::FuncOp function;
+  std::vector<moe_arg_info> args;
+  SmallVector<std::string> symbols;
+  moe_entry_info head; // Ends in an array, so it stands last.
+};
+
+moe_dtype InfoBuilder::getDType(Type type) {
+  auto bits = static_cast<uint8_t>(type.getIntOrFloatBitWidth());
+  if (type.isBF16())
+    return {4, bits, 1};
+  if (isa<FloatType>(type))
+    return {2, bits, 1};
+  if (type.isInteger(1))
+    return {6, 8, 1};
+  return {static_cast<uint8_t>(type.isUnsignedInteger() ? 1 : 0), bits, 1};
+}
+
+FailureOr<int64_t> InfoBuilder::getSymbol(StringRef name) {
+  for (auto [index, symbol] : llvm::enumerate(symbols))
+    if (symbol == name)
+      return static_cast<int64_t>(index);
+  if (symbols.size() == MOE_MAX_SYMBOLS)
+    return function.emitOpError("has more than ")
+           << MOE_MAX_SYMBOLS << " different dynamic sizes";
+  size_t index = symbols.size();
+  if (failed(copyText(name, head.symbol_name[index],
+                      sizeof head.symbol_name[index], "size name")))
+    return failure();
+  int64_t bound = kDefaultBound;
+  if (auto bounds =
+          function->getAttrOfType<DictionaryAttr>(kBoundsAttrName))
+    if (auto given = bounds.getAs<IntegerAttr>(name))
+      bound = given.getInt();
+  head.symbol_bound[index] = bound;
+  symbols.push_back(name.str());
+  head.num_symbols = symbols.size();
+  return static_cast<int64_t>(index);
+}
+
+LogicalResult InfoBuilder::addArgument(unsigned index, bool isInput) {
+  auto type = cast<MemRefType>(function.getArgumentTypes()[index]);
+  moe_arg_info info;
+  std::memset(&info, 0, sizeof info);
+  auto name = function.getArgAttrOfType<StringAttr>(index, kNameAttrName);
+  if (!name)
+    return function.emitOpError("argument ") << index << " has no name";
+  if (failed(copyText(name.getValue(), info.name, sizeof info.name,
+                      "argument name")))
+    return failure();
+  if (Attribute layout = function.getArgAttr(index, kLayoutAttrName)) {
+    std::string text;
+    llvm::raw_string_ostream(text) << layout;
+    if (failed(copyText(text, info.layout, sizeof info.layout, "layout")))
+      return failure();
+  }
+  if (type.getRank() > MOE_MAX_RANK)
+    return function.emitOpError("argument '")
+           << name.getValue() << "' has more than " << MOE_MAX_RANK
+           << " dimensions";
+  info.dtype = getDType(type.getElementType());
+  info.rank = static_cast<int32_t>(type.getRank());
+  auto dims = function.getArgAttrOfType<ArrayAttr>(index, kDimsAttrName);
+  for (int64_t dim = 0; dim < type.getRank(); ++dim) {
+    info.shape[dim] = type.getDimSize(dim);
+    if (!type.isDynamicDim(dim))
+      continue;
+    if (!dims)
+      return function.emitOpError("argument '")
+             << name.getValue() << "' names no sizes";
+    auto symbol = getSymbol(cast<StringAttr>(dims[dim]).getValue());
+    if (failed(symbol))
+      return failure();
+    info.shape[dim] = -1 - *symbol;
+  }
+  args.push_back(info);
+  ++(isInput ? head.num_inputs : head.num_outputs);
+  return success();
+}
+
+std::string InfoBuilder::getBytes() const {
+  std::string bytes(reinterpret_cast<const char *>(&head), sizeof head);
+  for (const moe_arg_info &info : args)
+    bytes.append(reinterpret_cast<const char *>(&info), sizeof info);
+  return bytes;
+}
+
+//===----------------------------------------------------------------------===//
+// Entry points
+//===----------------------------------------------------------------------===//
+
+class EntryEmitter {
+public:
+  EntryEmitter(func::FuncOp function)
+      : function(function), module(function->getParentOfType<ModuleOp>()),
+        b(function.getLoc(), function.getContext()), abi(b),
+        converter(function.getContext()) {
+    pointer = LLVM::LLVMPointerType::get(b.getContext());
+    i32 = b.getI32Type();
+    i64 = b.getI64Type();
+    b.setInsertionPointToEnd(module.getBody());
+  }
+
+  LogicalResult run();
+
+private:
+  LLVM::GlobalOp emitInfo(StringRef suffix, const InfoBuilder &info);
+  LLVM::LLVMFuncOp startFunction(StringRef suffix, ArrayRef<Type> types);
+  /// Leaves the function with `status` where it is not zero.
+  void returnUnlessOk(Value status);
+  void returnUnlessAbiFits(Value context);
+  Value emitMemRef(Value tensors, unsigned index, MemRefType type);
+  Value emitNeeded(ArrayRef<Value> inputs);
+  void emitRun();
+  void emitWorkspace();
+  LogicalResult emitPack();
+
+  std::string exported(StringRef suffix) {
+    return ("moe_" + function.getName() + suffix).str();
+  }
+  MemRefType typeOf(unsigned index) {
+    return cast<MemRefType>(function.getArgumentTypes()[index]);
+  }
+
+  func::FuncOp function;
+  ModuleOp module;
+  ImplicitLocOpBuilder b;
+  RuntimeABI abi;
+  LLVMTypeConverter converter;
+  Type pointer, i32, i64;
+  unsigned numInputs = 0, numOutputs = 0;
+  LLVM::GlobalOp info;
+};
+
+LLVM::GlobalOp EntryEmitter::emitInfo(StringRef suffix,
+                                      const InfoBuilder &builder) {
+  std::string bytes = builder.getBytes();
+  return LLVM::GlobalOp::create(
+      b, LLVM::LLVMArrayType::get(b.getI8Type(), bytes.size()),
+      /*isConstant=*/true, LLVM::Linkage::External, exported(suffix),
+      b.getStringAttr(bytes), /*alignment=*/8);
+}
+
+LLVM::LLVMFuncOp EntryEmitter::startFunction(StringRef suffix,
+                                             ArrayRef<Type> types) {
+  b.setInsertionPointToEnd(module.getBody());
+  auto result = LLVM::LLVMFuncOp::create(
+      b, exported(suffix), LLVM::LLVMFunctionType::get(i32, types));
+  b.setInsertionPointToStart(result.addEntryBlock(b));
+  return result;
+}
+
+void EntryEmitter::returnUnlessOk(Value status) {
+  Value ok = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, status,
+                                  abi.constant(i32, MOE_OK));
+  Block *here = b.getInsertionBlock();
+  Region *region = here->getParent();
+  Block *failed = b.createBlock(region, region->end());
+  LLVM::ReturnOp::create(b, status);
+  Block *next = b.createBlock(region, region->end());
+  b.setInsertionPointToEnd(here);
+  LLVM::CondBrOp::create(b, ok, next, failed);
+  b.setInsertionPointToStart(next);
+}
+
+/// A context of another version has another function table: nothing of it is
+/// called.
+void EntryEmitter::returnUnlessAbiFits(Value context) {
+  Value version =
+      abi.loadAt(i32, context, offsetof(moe_context, abi_version));
+  Value fits = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, version,
+                                    abi.constant(i32, MOE_ABI_VERSION));
+  returnUnlessOk(LLVM::SelectOp::create(b, fits, abi.constant(i32, MOE_OK),
+                                        abi.constant(i32, MOE_ERROR_ABI)));
+}
+
+/// A checked tensor view as a memref: its data, its sizes, compact strides.
+Value EntryEmitter::emitMemRef(Value tensors, unsigned index,
+                               MemRefType type) {
+  Value tensor = abi.byteOffset(tensors, index * sizeof(moe_tensor));
+  Value data = abi.loadAt(pointer, tensor, offsetof(moe_tensor, data));
+  Value skip = abi.loadAt(i64, tensor, offsetof(moe_tensor, byte_offset));
+  Value address = LLVM::GEPOp::create(b, pointer, b.getI8Type(), data,
+                                      ArrayRef<LLVM::GEPArg>{skip});
+  Value shape = abi.loadAt(pointer, tensor, offsetof(moe_tensor, shape));
+  auto descriptor = MemRefDescriptor::poison(b, b.getLoc(),
+                                             converter.convertType(type));
+  descriptor.setAllocatedPtr(b, b.getLoc(), address);
+  descriptor.setAlignedPtr(b, b.getLoc(), address);
+  descriptor.setConstantOffset(b, b.getLoc(), 0);
+  Value stride = abi.constant(i64, 1);
+  for (int64_t dim = type.getRank() - 1; dim >= 0; --dim) {
+    Value size = type.isDynamicDim(dim)
+                     ? abi.loadAt(i64, shape, dim * sizeof(int64_t))
+                     : abi.constant(i64, type.getDimSize(dim));
+    descriptor.setSize(b, b.getLoc(), dim, size);
+    descriptor.setStride(b, b.getLoc(), dim, stride);
+    stride = LLVM::MulOp::create(b, stride, size);
+  }
+  return UnrealizedConversionCastOp::create(b, type, Value(descriptor))
+      .getResult(0);
+}
+
+/// Calls NAME.workspace. Only sizes of inputs decide it, so that destinations,
+/// which may not be known yet, are stood in for by nothing: their sizes follow.
+Value EntryEmitter::emitNeeded(ArrayRef<Value> inputs) {
+  SmallVector<Value> arguments(inputs);
+  for (unsigned i = 0; i < numOutputs; ++i) {
+    MemRefType type = typeOf(numInputs + i);
+    auto none = MemRefDescriptor::poison(b, b.getLoc(),
+                                         converter.convertType(type));
+    arguments.push_back(
+        UnrealizedConversionCastOp::create(b, type, Value(none)).getResult(0));
+  }
+  auto sizeFunction = module.lookupSymbol<func::FuncOp>(
+      getWorkspaceFunctionName(function.getName()));
+  Value bytes =
+      func::CallOp::create(b, sizeFunction, arguments).getResult(0);
+  return UnrealizedConversionCastOp::create(b, i64, bytes).getResult(0);
+}
+
+void EntryEmitter::emitRun() {
+  LLVM::LLVMFuncOp entry =
+      startFunction("", {pointer, pointer, pointer, pointer, i64});
+  Value context = entry.getArgument(0), in = entry.getArgument(1),
+        out = entry.getArgument(2), workspace = entry.getArgument(3),
+        bytes = entry.getArgument(4);
+  returnUnlessAbiFits(context);
+  Value description = LLVM::AddressOfOp::create(b, info);
+  returnUnlessOk(abi.callThrough(context,
+                                 offsetof(moe_context, check_inputs), i32,
+                                 {context, description, in}));
+  SmallVector<Value> arguments;
+  for (unsigned i = 0; i < numInputs; ++i)
+    arguments.push_back(emitMemRef(in, i, typeOf(i)));
+  Value needed = emitNeeded(arguments);
+  returnUnlessOk(abi.callThrough(
+      context, offsetof(moe_context, check), i32,
+      {context, description, in, out, workspace, bytes, needed}));
+  for (unsigned i = 0; i < numOutputs; ++i)
+    arguments.push_back(emitMemRef(out, i, typeOf(numInputs + i)));
+
+  MemRefType workspaceType = typeOf(numInputs + numOutputs);
+  auto descriptor = MemRefDescriptor::poison(
+      b, b.getLoc(), converter.convertType(workspaceType));
+  descriptor.setAllocatedPtr(b, b.getLoc(), workspace);
+  descriptor.setAlignedPtr(b, b.getLoc(), workspace);
+  descriptor.setConstantOffset(b, b.getLoc(), 0);
+  descriptor.setSize(b, b.getLoc(), 0, bytes);
+  descriptor.setConstantStride(b, b.getLoc(), 0, 1);
+  arguments.push_back(
+      UnrealizedConversionCastOp::create(b, workspaceType, Value(descriptor))
+          .getResult(0));
+  arguments.push_back(context);
+  auto call = func::CallOp::create(b, function, arguments);
+  LLVM::ReturnOp::create(b, call.getResult(0));
+}
+
+void EntryEmitter::emitWorkspace() {
+  LLVM::LLVMFuncOp entry =
+      startFunction("_workspace", {pointer, pointer, pointer});
+  Value context = entry.getArgument(0), in = entry.getArgument(1);
+  returnUnlessAbiFits(context);
+  Value description = LLVM::AddressOfOp::create(b, info);
+  returnUnlessOk(abi.callThrough(context,
+                                 offsetof(moe_context, check_inputs), i32,
+                                 {context, description, in}));
+  SmallVector<Value> arguments;
+  for (unsigned i = 0; i < numInputs; ++i)
+    arguments.push_back(emitMemRef(in, i, typeOf(i)));
+  LLVM::StoreOp::create(b, emitNeeded(arguments), entry.getArgument(2));
+  LLVM::ReturnOp::create(b, abi.constant(i32, MOE_OK));
+}
+
+/// The entry reads weights in the layout they are stored in, so that packing is
+/// a checked copy; a packed layout of its own changes this function and the
+/// description, not the callers.
+LogicalResult EntryEmitter::emitPack() {
+  SmallVector<unsigned> packed;
+  for (unsigned i = 0; i < numInputs; ++i)
+    if (function.getArgAttr(i, kLayoutAttrName))
+      packed.push_back(i);
+  InfoBuilder builder(function);
+  if (failed(builder.setName((function.getName() + "_pack").str())))
+    return failure();
+  for (bool isInput : {true, false})
+    for (unsigned index : packed)
+      if (failed(builder.addArgument(index, isInput)))
+        return failure();
+  b.setInsertionPointToEnd(module.getBody());
+  LLVM::GlobalOp packInfo = emitInfo("_pack_info", builder);
+
+  LLVM::LLVMFuncOp entry = startFunction("_pack", {pointer, pointer, pointer});
+  Value context = entry.getArgument(0), in = entry.getArgument(1),
+        out = entry.getArgument(2);
+  returnUnlessAbiFits(context);
+  Value zero = abi.constant(i64, 0);
+  Value none = LLVM::ZeroOp::create(b, pointer);
+  returnUnlessOk(abi.callThrough(
+      context, offsetof(moe_context, check), i32,
+      {context, LLVM::AddressOfOp::create(b, packInfo), in, out, none, zero,
+       zero}));
+  for (auto [place, index] : llvm::enumerate(packed))
+    memref::CopyOp::create(b, emitMemRef(in, place, typeOf(index)),
+                           emitMemRef(out, place, typeOf(index)));
+  LLVM::ReturnOp::create(b, abi.constant(i32, MOE_OK));
+  return success();
+}
+
+LogicalResult EntryEmitter::run() {
+  auto inputs = function->getAttrOfType<IntegerAttr>(kNumInputsAttrName);
+  // Inputs, destinations, the workspace and the context.
+  if (!inputs || function.getNumArguments() < inputs.getInt() + 2 ||
+      function.getNumResults() != 1)
+    return function.emitOpError("is no planned entry");
+  numInputs = inputs.getInt();
+  numOutputs = function.getNumArguments() - numInputs - 2;
+  InfoBuilder builder(function);
+  if (failed(builder.setName(function.getName())))
+    return failure();
+  for (unsigned i = 0; i < numInputs + numOutputs; ++i)
+    if (failed(builder.addArgument(i, i < numInputs)))
+      return failure();
+  info = emitInfo("_info", builder);
+  emitRun();
+  emitWorkspace();
+  if (failed(emitPack()))
+    return failure();
+  // From here on it is a function like any other.
+  function.setPrivate();
+  function->removeAttr(kEntryAttrName);
+  function->removeAttr(kNumInputsAttrName);
+  function->removeAttr(kBoundsAttrName);
+  for (unsigned i = 0, e = function.getNumArguments(); i < e; ++i)
+    function.setArgAttrs(i, ArrayRef<NamedAttribute>());
+  return success();
+}
+
+struct MoeEmitEntry : public moe::impl::MoeEmitEntryPassBase<MoeEmitEntry> {
+  void runOnOperation() override {
+    for (func::FuncOp entry : getEntries(getOperation()))
+      if (failed(EntryEmitter(entry).run()))
+        return signalPassFailure();
+  }
+};
+
+} // namespace

@@ -1,0 +1,240 @@
+//===- PlanWorkspace.cpp - Every buffer of an entry from one workspace ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RuntimeABI.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "mlir/Analysis/SliceAnalysis.h"
+#include "mlir/Analysis/TopologicalSortUtils.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Interfaces/ValueBoundsOpInterface.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOEPLANWORKSPACEPASS
+#include "moe/Conversion/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+int64_t getElementBytes(MemRefType type) {
+  return llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+}
+
+/// The bytes of a buffer, rounded up to the alignment.
+Value emitBytes(ImplicitLocOpBuilder &b, memref::AllocOp alloc) {
+  MemRefType type = alloc.getType();
+  int64_t constant = getElementBytes(type);
+  for (int64_t size : type.getShape())
+    if (!ShapedType::isDynamic(size))
+      constant *= size;
+  Value bytes = arith::ConstantIndexOp::create(b, constant);
+  for (Value size : alloc.getDynamicSizes())
+    bytes = arith::MulIOp::create(b, bytes, size);
+  Value mask = arith::ConstantIndexOp::create(b, kAlignment);
+  Value units = arith::CeilDivUIOp::create(b, bytes, mask);
+  return arith::MulIOp::create(b, units, mask);
+}
+
+class WorkspacePlan {
+public:
+  WorkspacePlan(func::FuncOp function, int64_t maxStackBytes)
+      : function(function), maxStackBytes(maxStackBytes) {}
+
+  LogicalResult run();
+  int64_t numPlanned = 0, numOnStack = 0;
+
+private:
+  LogicalResult moveToStack(memref::AllocOp alloc, scf::ForallOp task);
+  LogicalResult hoist(memref::AllocOp alloc);
+  LogicalResult emitWorkspaceFunction(Value total);
+  void dropDeallocs();
+
+  func::FuncOp function;
+  int64_t maxStackBytes;
+};
+
+/// A buffer of a task, at its largest possible size on the stack.
+LogicalResult WorkspacePlan::moveToStack(memref::AllocOp alloc,
+                                         scf::ForallOp task) {
+  MemRefType type = alloc.getType();
+  SmallVector<int64_t> bounds;
+  int64_t bytes = getElementBytes(type);
+  for (int64_t dim = 0; dim < type.getRank(); ++dim) {
+    int64_t bound = type.getDimSize(dim);
+    if (ShapedType::isDynamic(bound)) {
+      Value size = alloc.getDynamicSizes()[type.getDynamicDimIndex(dim)];
+      auto computed = ValueBoundsConstraintSet::computeConstantBound(
+          presburger::BoundType::UB, size, /*stopCondition=*/nullptr,
+          /*closedUB=*/true);
+      if (failed(computed))
+        return alloc.emitOpError("of a parallel task has no constant bound");
+      bound = *computed;
+    }
+    bounds.push_back(bound);
+    bytes *= bound;
+  }
+  if (bytes > maxStackBytes)
+    return alloc.emitOpError("of a parallel task may take ")
+           << bytes << " bytes; at most " << maxStackBytes
+           << " fit on its stack";
+
+  OpBuilder b = OpBuilder::atBlockBegin(task.getBody());
+  auto boundType = MemRefType::get(bounds, type.getElementType());
+  Value buffer = memref::AllocaOp::create(b, alloc.getLoc(), boundType,
+                                          b.getI64IntegerAttr(kAlignment));
+  if (!alloc.getDynamicSizes().empty()) {
+    b.setInsertionPoint(alloc);
+    // The same place with the compact strides of the smaller size.
+    SmallVector<OpFoldResult> sizes = alloc.getMixedSizes(), strides;
+    OpFoldResult stride = b.getIndexAttr(1);
+    AffineExpr product = b.getAffineSymbolExpr(0) * b.getAffineSymbolExpr(1);
+    for (OpFoldResult size : llvm::reverse(sizes)) {
+      strides.insert(strides.begin(), stride);
+      stride = affine::makeComposedFoldedAffineApply(
+          b, alloc.getLoc(), AffineMap::get(0, 2, product), {stride, size});
+    }
+    buffer = memref::ReinterpretCastOp::create(
+        b, alloc.getLoc(), type, buffer, b.getIndexAttr(0), sizes, strides);
+  }
+  alloc.replaceAllUsesWith(buffer);
+  alloc.erase();
+  ++numOnStack;
+  return success();
+}
+
+/// Moves an alloc of a sequential loop in front of the outermost one: every
+/// iteration writes before it reads, so that one buffer serves all.
+LogicalResult WorkspacePlan::hoist(memref::AllocOp alloc) {
+  Operation *outermost = alloc;
+  while (outermost->getParentOp() != function)
+    outermost = outermost->getParentOp();
+  if (outermost == alloc)
+    return success();
+  for (Value size : alloc.getDynamicSizes())
+    if (size.getParentRegion() != &function.getBody())
+      return alloc.emitOpError("of a loop has a size that changes with it");
+  alloc->moveBefore(outermost);
+  return success();
+}
+
+void WorkspacePlan::dropDeallocs() {
+  function.walk([](memref::DeallocOp op) { op.erase(); });
+}
+
+/// Clones what `total` is computed from into a function of the same arguments.
+LogicalResult WorkspacePlan::emitWorkspaceFunction(Value total) {
+  OpBuilder b(function);
+  b.setInsertionPointAfter(function);
+  SmallVector<Type> inputs(function.getArgumentTypes());
+  auto type = b.getFunctionType(inputs, b.getIndexType());
+  auto sizeFunction = func::FuncOp::create(
+      b, function.getLoc(), getWorkspaceFunctionName(function.getName()),
+      type);
+  sizeFunction.setPrivate();
+  Block *body = sizeFunction.addEntryBlock();
+
+  llvm::SetVector<Operation *> slice;
+  BackwardSliceOptions options;
+  options.inclusive = true;
+  options.omitBlockArguments = true;
+  if (failed(getBackwardSlice(total, &slice, options)))
+    return function.emitOpError("has a workspace whose size is not computed "
+                                "in straight-line code");
+  slice = topologicalSort(slice);
+  IRMapping mapping;
+  mapping.map(function.getArguments(), body->getArguments());
+  b.setInsertionPointToEnd(body);
+  auto numInputs = function->getAttrOfType<IntegerAttr>(kNumInputsAttrName);
+  auto isDestination = [&](Value value) {
+    auto argument = dyn_cast<BlockArgument>(value);
+    return argument && numInputs &&
+           argument.getArgNumber() >= numInputs.getValue().getZExtValue();
+  };
+  for (Operation *op : slice) {
+    if (!isMemoryEffectFree(op) || op->getNumRegions() != 0 ||
+        llvm::any_of(op->getOperands(), isDestination))
+      return op->emitOpError("decides the size of a buffer, but the workspace "
+                             "is known before the data is");
+    b.clone(*op, mapping);
+  }
+  func::ReturnOp::create(b, function.getLoc(), mapping.lookup(total));
+  return success();
+}
+
+LogicalResult WorkspacePlan::run() {
+  dropDeallocs();
+  SmallVector<memref::AllocOp> allocs;
+  function.walk([&](memref::AllocOp op) { allocs.push_back(op); });
+  SmallVector<memref::AllocOp> planned;
+  for (memref::AllocOp alloc : allocs) {
+    scf::ForallOp task = alloc->getParentOfType<scf::ForallOp>();
+    while (task && task->getParentOfType<scf::ForallOp>())
+      task = task->getParentOfType<scf::ForallOp>();
+    if (task) {
+      if (failed(moveToStack(alloc, task)))
+        return failure();
+      continue;
+    }
+    if (failed(hoist(alloc)))
+      return failure();
+    planned.push_back(alloc);
+  }
+
+  MLIRContext *context = function.getContext();
+  auto workspaceType = MemRefType::get({ShapedType::kDynamic},
+                                       IntegerType::get(context, 8));
+  OpBuilder start = OpBuilder::atBlockBegin(&function.getBody().front());
+  Value offset = arith::ConstantIndexOp::create(start, function.getLoc(), 0);
+  unsigned position = function.getNumArguments();
+  SmallVector<std::pair<memref::AllocOp, Value>> places;
+  for (memref::AllocOp alloc : planned) {
+    ImplicitLocOpBuilder b(alloc.getLoc(), alloc);
+    places.push_back({alloc, offset});
+    offset = arith::AddIOp::create(b, offset, emitBytes(b, alloc));
+    ++numPlanned;
+  }
+  if (failed(emitWorkspaceFunction(offset)) ||
+      failed(function.insertArgument(position, workspaceType, {},
+                                     function.getLoc())))
+    return failure();
+  Value workspace = function.getArgument(position);
+  for (auto [alloc, place] : places) {
+    OpBuilder b(alloc);
+    auto view = memref::ViewOp::create(b, alloc.getLoc(), alloc.getType(),
+                                       workspace, place,
+                                       alloc.getDynamicSizes());
+    alloc.replaceAllUsesWith(view.getResult());
+    alloc.erase();
+  }
+  return success();
+}
+
+struct MoePlanWorkspace
+    : public moe::impl::MoePlanWorkspacePassBase<MoePlanWorkspace> {
+  using MoePlanWorkspacePassBase::MoePlanWorkspacePassBase;
+
+  void runOnOperation() override {
+    for (func::FuncOp entry : getEntries(getOperation())) {
+      WorkspacePlan plan(entry, maxStackBytes);
+      if (failed(plan.run()))
+        return signalPassFailure();
+      numPlanned += plan.numPlanned;
+      numOnStack += plan.numOnStack;
+    }
+  }
+};
+
+} // namespace

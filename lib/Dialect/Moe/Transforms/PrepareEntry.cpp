@@ -1,0 +1,327 @@
+//===- PrepareEntry.cpp - Functions as entries of the runtime ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/Linalg/IR/LinalgInterfaces.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Interfaces/LoopLikeInterface.h"
+#include "llvm/ADT/EquivalenceClasses.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOEPREPAREENTRYPASS
+#include "moe/Dialect/Moe/Transforms/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+/// Which sizes of a function's values are equal whatever the input. A size is a
+/// value and a dimension, numbered once.
+class SizeClasses {
+public:
+  explicit SizeClasses(func::FuncOp function) {
+    function.walk([&](Operation *op) { visit(op); });
+  }
+
+  int64_t getClass(Value value, int64_t dim) {
+    return *classes.findLeader(classes.insert(number(value, dim)));
+  }
+
+private:
+  int64_t number(Value value, int64_t dim) {
+    return numbers.try_emplace({value, dim}, numbers.size()).first->second;
+  }
+  void unite(Value a, int64_t dimA, Value b, int64_t dimB) {
+    classes.unionSets(number(a, dimA), number(b, dimB));
+  }
+  void uniteFirst(ArrayRef<Value> values) {
+    Value leader;
+    for (Value value : values) {
+      if (!value)
+        continue;
+      if (leader)
+        unite(leader, 0, value, 0);
+      else
+        leader = value;
+    }
+  }
+  void uniteAll(Value a, Value b) {
+    auto type = dyn_cast<RankedTensorType>(a.getType());
+    auto other = dyn_cast<RankedTensorType>(b.getType());
+    if (type && other && type.getRank() == other.getRank())
+      for (int64_t dim = 0; dim < type.getRank(); ++dim)
+        unite(a, dim, b, dim);
+  }
+  void visitLayerOp(Operation *op);
+  void visitStructured(linalg::LinalgOp op);
+  void visit(Operation *op);
+
+  DenseMap<std::pair<Value, int64_t>, int64_t> numbers;
+  llvm::EquivalenceClasses<int64_t> classes;
+};
+
+void SizeClasses::visitLayerOp(Operation *op) {
+  if (auto gate = dyn_cast<GateOp>(op))
+    return uniteFirst({gate.getInput(), gate.getLogits()});
+  if (auto score = dyn_cast<ScoreOp>(op))
+    return uniteFirst({score.getLogits(), score.getScores()});
+  if (auto route = dyn_cast<RouteOp>(op))
+    return uniteFirst({route.getLogits(), route.getIds(), route.getWeights(),
+                       route.getIndices(), route.getTokenMask()});
+  if (auto route = dyn_cast<RouteExpertsOp>(op)) {
+    unite(route.getIds(), 1, route.getWeights(), 1);
+    return uniteFirst({route.getLogits(), route.getTokenMask()});
+  }
+  if (auto limit = dyn_cast<LimitCapacityOp>(op))
+    return uniteFirst({limit.getIds(), limit.getWeights(), limit.getKeptIds(),
+                       limit.getKeptWeights()});
+  if (auto loss = dyn_cast<AuxLossOp>(op))
+    return uniteFirst({loss.getScores(), loss.getIds(), loss.getTokenMask()});
+  if (auto experts = dyn_cast<ExpertsOp>(op))
+    return uniteFirst({experts.getRows(), experts.getOutput()});
+  if (auto dispatch = dyn_cast<DispatchOp>(op)) {
+    if (dispatch.getWeights())
+      uniteAll(dispatch.getIds(), dispatch.getWeights());
+    if (dispatch.getChoice() == Choice::token)
+      uniteFirst({dispatch.getInput(), dispatch.getIds()});
+    return;
+  }
+  if (auto combine = dyn_cast<CombineOp>(op)) {
+    uniteFirst({combine.getOutput(), combine.getIdentity(),
+                combine.getResidual()});
+    if (combine.getWeights())
+      uniteAll(combine.getIds(), combine.getWeights());
+    if (combine.getChoice() == Choice::token)
+      uniteFirst({combine.getOutput(), combine.getIds()});
+    if (Value tokens = combine.getNumTokens())
+      if (auto dim = tokens.getDefiningOp<tensor::DimOp>())
+        if (auto index = dim.getConstantIndex())
+          unite(combine.getOutput(), 0, dim.getSource(), *index);
+  }
+}
+
+void SizeClasses::visitStructured(linalg::LinalgOp op) {
+  SmallVector<std::pair<Value, int64_t>> byLoop(op.getNumLoops());
+  for (OpOperand &operand : op->getOpOperands()) {
+    if (!isa<RankedTensorType>(operand.get().getType()))
+      continue;
+    AffineMap map = op.getMatchingIndexingMap(&operand);
+    for (auto [dim, expr] : llvm::enumerate(map.getResults()))
+      if (auto loop = dyn_cast<AffineDimExpr>(expr)) {
+        auto &[value, valueDim] = byLoop[loop.getPosition()];
+        if (value)
+          unite(value, valueDim, operand.get(), dim);
+        else
+          byLoop[loop.getPosition()] = {operand.get(), dim};
+      }
+  }
+}
+
+void SizeClasses::visit(Operation *op) {
+  visitLayerOp(op);
+  if (auto structured = dyn_cast<linalg::LinalgOp>(op))
+    visitStructured(structured);
+  if (auto dps = dyn_cast<DestinationStyleOpInterface>(op))
+    for (auto [init, result] : llvm::zip(dps.getDpsInits(), op->getResults()))
+      uniteAll(init, result);
+  if (auto loop = dyn_cast<LoopLikeOpInterface>(op))
+    if (auto results = loop.getLoopResults())
+      for (auto [init, result] : llvm::zip(loop.getInits(), *results))
+        uniteAll(init, result);
+  if (auto empty = dyn_cast<tensor::EmptyOp>(op)) {
+    unsigned next = 0;
+    for (int64_t dim = 0; dim < empty.getType().getRank(); ++dim) {
+      if (!empty.getType().isDynamicDim(dim))
+        continue;
+      Value size = empty.getDynamicSizes()[next++];
+      if (auto source = size.getDefiningOp<tensor::DimOp>())
+        if (auto index = source.getConstantIndex())
+          unite(empty, dim, source.getSource(), *index);
+    }
+  }
+  if (auto cast = dyn_cast<tensor::CastOp>(op))
+    uniteAll(cast.getSource(), cast.getDest());
+  if (op->hasTrait<OpTrait::Elementwise>())
+    for (Value operand : op->getOperands())
+      for (Value other : op->getResults())
+        uniteAll(operand, other);
+}
+
+/// Turns one function into an entry.
+class EntryPreparation {
+public:
+  EntryPreparation(func::FuncOp function)
+      : function(function), b(function.getContext()) {}
+
+  LogicalResult run();
+
+private:
+  LogicalResult checkSignature();
+  void nameArguments();
+  void nameSizes(SizeClasses &classes, func::ReturnOp returnOp);
+  StringAttr getSymbol(int64_t sizeClass, Attribute given);
+  void moveResultsToDestinations(func::ReturnOp returnOp);
+
+  func::FuncOp function;
+  OpBuilder b;
+  llvm::MapVector<int64_t, StringAttr> symbols;
+};
+
+LogicalResult EntryPreparation::checkSignature() {
+  auto check = [&](Type type, StringRef kind,
+                   unsigned index) -> LogicalResult {
+    auto tensor = dyn_cast<RankedTensorType>(type);
+    if (tensor && !tensor.getEncoding() &&
+        tensor.getElementType().isIntOrFloat())
+      return success();
+    return function.emitOpError("entry ")
+           << kind << " " << index << " is " << type
+           << "; an entry takes and gives ranked tensors of numbers";
+  };
+  for (auto [index, type] : llvm::enumerate(function.getArgumentTypes()))
+    if (failed(check(type, "argument", index)))
+      return failure();
+  for (auto [index, type] : llvm::enumerate(function.getResultTypes()))
+    if (failed(check(type, "result", index)))
+      return failure();
+  if (function.isExternal() || !llvm::hasSingleElement(function.getBody()))
+    return function.emitOpError("entry needs a body of one block");
+  return success();
+}
+
+void EntryPreparation::nameArguments() {
+  for (unsigned i = 0, e = function.getNumArguments(); i < e; ++i)
+    if (!function.getArgAttr(i, kNameAttrName))
+      function.setArgAttr(i, kNameAttrName,
+                          b.getStringAttr("arg" + Twine(i)));
+  for (unsigned i = 0, e = function.getNumResults(); i < e; ++i)
+    if (!function.getResultAttr(i, kNameAttrName))
+      function.setResultAttr(i, kNameAttrName,
+                             b.getStringAttr("result" + Twine(i)));
+}
+
+StringAttr EntryPreparation::getSymbol(int64_t sizeClass, Attribute given) {
+  StringAttr &symbol = symbols[sizeClass];
+  auto text = dyn_cast_or_null<StringAttr>(given);
+  if (text && !text.empty())
+    symbol = text;
+  // The first dynamic size of a layer is its number of tokens.
+  if (!symbol)
+    symbol = b.getStringAttr(
+        symbols.size() == 1 ? Twine("T") : "D" + Twine(symbols.size() - 1));
+  return symbol;
+}
+
+void EntryPreparation::nameSizes(SizeClasses &classes,
+                                 func::ReturnOp returnOp) {
+  auto nameAll = [&](ValueRange values, auto getAttr, auto setAttr) {
+    for (auto [index, value] : llvm::enumerate(values)) {
+      auto type = cast<RankedTensorType>(value.getType());
+      auto given = dyn_cast_or_null<ArrayAttr>(getAttr(index));
+      SmallVector<Attribute> names;
+      for (int64_t dim = 0; dim < type.getRank(); ++dim)
+        names.push_back(type.isDynamicDim(dim)
+                            ? getSymbol(classes.getClass(value, dim),
+                                        given ? given[dim] : Attribute())
+                            : b.getStringAttr(""));
+      setAttr(index, b.getArrayAttr(names));
+    }
+  };
+  nameAll(
+      function.getArguments(),
+      [&](unsigned i) { return function.getArgAttr(i, kDimsAttrName); },
+      [&](unsigned i, Attribute attr) {
+        function.setArgAttr(i, kDimsAttrName, attr);
+      });
+  nameAll(
+      returnOp.getOperands(),
+      [&](unsigned i) { return function.getResultAttr(i, kDimsAttrName); },
+      [&](unsigned i, Attribute attr) {
+        function.setResultAttr(i, kDimsAttrName, attr);
+      });
+}
+
+void EntryPreparation::moveResultsToDestinations(func::ReturnOp returnOp) {
+  unsigned numInputs = function.getNumArguments();
+  function->setAttr(kNumInputsAttrName, b.getI64IntegerAttr(numInputs));
+  llvm::DenseSet<Attribute> inputSymbols;
+  for (unsigned i = 0; i < numInputs; ++i)
+    for (Attribute name :
+         cast<ArrayAttr>(function.getArgAttr(i, kDimsAttrName)))
+      inputSymbols.insert(name);
+
+  Location loc = returnOp.getLoc();
+  for (auto [i, result] : llvm::enumerate(returnOp.getOperands())) {
+    auto type = cast<RankedTensorType>(result.getType());
+    auto memrefType = MemRefType::get(type.getShape(), type.getElementType());
+    unsigned position = function.getNumArguments();
+    DictionaryAttr attrs = function.getResultAttrDict(i);
+    if (failed(function.insertArgument(position, memrefType, attrs, loc)))
+      llvm_unreachable("a function with a body takes another argument");
+    Value destination = function.getArgument(position);
+    b.setInsertionPoint(returnOp);
+    auto dims = cast<ArrayAttr>(function.getResultAttr(i, kDimsAttrName));
+    for (int64_t dim = 0; dim < type.getRank(); ++dim) {
+      if (!type.isDynamicDim(dim) || inputSymbols.contains(dims[dim]))
+        continue;
+      Value index = arith::ConstantIndexOp::create(b, loc, dim);
+      Value needed = tensor::DimOp::create(b, loc, result, index);
+      Value given = memref::DimOp::create(b, loc, destination, index);
+      Value equal = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
+                                          needed, given);
+      auto name = cast<StringAttr>(function.getResultAttr(i, kNameAttrName));
+      cf::AssertOp::create(
+          b, loc, equal,
+          b.getStringAttr("result '" + name.getValue() + "' has the wrong size " +
+                          Twine(dim)));
+    }
+    bufferization::MaterializeInDestinationOp::create(
+        b, loc, /*result=*/Type(), result, destination, /*restrict=*/true,
+        /*writable=*/true);
+  }
+  b.setInsertionPoint(returnOp);
+  func::ReturnOp::create(b, loc);
+  returnOp.erase();
+  llvm::BitVector all(function.getNumResults(), true);
+  if (failed(function.eraseResults(all)))
+    llvm_unreachable("a function's results can be dropped");
+}
+
+LogicalResult EntryPreparation::run() {
+  if (failed(checkSignature()))
+    return failure();
+  auto returnOp = cast<func::ReturnOp>(function.getBody().front().back());
+  SizeClasses classes(function);
+  nameArguments();
+  nameSizes(classes, returnOp);
+  moveResultsToDestinations(returnOp);
+  return success();
+}
+
+struct MoePrepareEntry
+    : public moe::impl::MoePrepareEntryPassBase<MoePrepareEntry> {
+  void runOnOperation() override {
+    for (auto function : getOperation().getOps<func::FuncOp>()) {
+      if (!function->hasAttr(kEntryAttrName))
+        continue;
+      if (function->hasAttr(kNumInputsAttrName))
+        continue;
+      if (failed(EntryPreparation(function).run()))
+        return signalPassFailure();
+    }
+  }
+};
+
+} // namespace
