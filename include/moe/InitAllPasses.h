@@ -11,6 +11,7 @@
 
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
 #include "mlir/InitAllPasses.h"
 
 namespace mlir::moe {
@@ -20,6 +21,7 @@ inline void registerAllPasses() {
   ::mlir::registerAllPasses();
   registerMoeTransformsPasses();
   registerMoeConversionPasses();
+  registerPipelines();
 }
 
 } // namespace mlir::moe

@@ -75,7 +75,7 @@ static constexpr Source kR = Source::repository;
 static constexpr Source kP = Source::published;
 
 static constexpr LayerExample kExamples[] = {
-    {"default", "a small layer with every key at its default", kT, "", ""},
+    {"layer", "a small layer with every key at its default", kT, "", ""},
 
     {"mixtral", "Mixtral-8x7B", kP, MIXTRAL,
      "experts=8 top_k=2 hidden=4096 inter=14336"},

@@ -79,9 +79,9 @@ int main(int argc, char **argv) {
   cl::HideUnrelatedOptions(category);
   cl::ParseCommandLineOptions(argc, argv,
                               "Compiles Mixture-of-Experts layers\n");
+  if (!settings.empty() && !exampleName.getNumOccurrences())
+    return fail("--set needs --example");
   if (wantsExample())
     return runExample();
-  if (!settings.empty())
-    return fail("--set needs --example");
   return fail("nothing to do; see --help");
 }

@@ -70,6 +70,10 @@ TEST(Examples, ExpertSizes) {
   }
 }
 
+TEST(Examples, TheFirstIsTheDefault) {
+  EXPECT_TRUE(getStatedKeys(getExampleSpec(*lookupExample("layer"))).empty());
+}
+
 TEST(Examples, AliasIsTheSameLayer) {
   LayerSpec alias = getExampleSpec(*lookupExample("deepseek"));
   LayerSpec original = getExampleSpec(*lookupExample("deepseek-v3"));

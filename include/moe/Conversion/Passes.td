@@ -33,17 +33,18 @@ def ConvertMoeToLoopsPass
 }
 
 def ConvertMoeToLinalgPass
-    : InterfacePass<"convert-moe-to-linalg", "::mlir::FunctionOpInterface"> {
+    : Pass<"convert-moe-to-linalg", "::mlir::func::FuncOp"> {
   let summary = "every moe op as linalg, tensor and scf, on tensors";
   let description = [{
     Precondition: layer ops and primitives on tensors; routers of moe.route have
     a token body. Postcondition: no op of the dialect; linalg, tensor, scf,
-    arith, math and cf.assert on tensors, for compilers that want nothing of
-    moe below the layer ops. Nothing is dense in tokens and experts at once but
-    logits and scores.
+    arith, math, affine.apply (of sizes) and cf.assert on tensors, for compilers
+    that want nothing of moe below the layer ops. No product with a one-hot
+    matrix, and no buffer of tokens by experts but logits and scores.
 
-    Every loop carries its tensors in place, so one-shot bufferization adds no
-    copy for them. What the ops call a run-time error is a cf.assert.
+    Loops carry their tensors such that one-shot bufferization keeps them in
+    place; run it before CSE, which makes one tensor of two empty ones. What the
+    ops call a run-time error is a cf.assert.
 
     See test/Conversion/MoeToLinalg/layer.mlir.
   }];
@@ -54,6 +55,10 @@ def ConvertMoeToLinalgPass
   ];
   let statistics = [
     Statistic<"numLowered", "num-lowered", "Number of ops lowered">
+  ];
+  let options = [
+    Option<"keepPrimitives", "keep-primitives", "bool", "false",
+           "leave the grouped primitives for another lowering">
   ];
 }
 

@@ -40,7 +40,8 @@ class LimitCapacityLowering final : public Lowering<LimitCapacityOp> {
                                op.getNumExperts(),
                                op.getIds().getType().getDimSize(1)));
     Value queue;
-    if (op.getQueue() == QueueOrder::prioritized)
+    bool hasSlots = op.getIds().getType().getDimSize(1) > 0;
+    if (hasSlots && op.getQueue() == QueueOrder::prioritized)
       queue = emitQueue(op, b, begin, count);
     Value served = emitFill(
         b, emitI32(b, 0),

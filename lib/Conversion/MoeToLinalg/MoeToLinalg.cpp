@@ -23,31 +23,32 @@ namespace mlir::moe {
 using namespace mlir;
 using namespace mlir::moe;
 
-std::string tolinalg::findObstacle(Operation *op) {
+/// Why a type is not one that tensors of a lowering have, or an empty string.
+static std::string findObstacle(ShapedType type) {
   std::string reason;
   llvm::raw_string_ostream os(reason);
-  auto values = llvm::concat<const Value>(SmallVector<Value>(op->getOperands()),
-                                          SmallVector<Value>(op->getResults()));
-  for (Value value : values) {
-    auto type = dyn_cast<ShapedType>(value.getType());
-    if (!type)
-      continue;
-    auto element = dyn_cast<FloatType>(type.getElementType());
-    auto tensor = dyn_cast<RankedTensorType>(type);
-    if (!tensor) {
-      os << "works on buffers, of type " << type
-         << "; convert-moe-to-linalg takes tensors";
-      return reason;
-    }
-    if (tensor.getEncoding()) {
-      os << "works on a tensor with an encoding, " << type;
-      return reason;
-    }
-    if (element && element.getWidth() > 64) {
-      os << "computes in f32 or f64 and cannot hold " << element;
-      return reason;
-    }
-  }
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  auto element = dyn_cast<FloatType>(type.getElementType());
+  if (!tensor)
+    os << "works on buffers, of type " << type
+       << ", and convert-moe-to-linalg on tensors";
+  else if (tensor.getEncoding())
+    os << "works on a tensor with an encoding, " << type;
+  else if (element && element.getWidth() > 64)
+    os << "holds " << element << ", which f64 sums would round";
+  return reason;
+}
+
+std::string tolinalg::findObstacle(Operation *op) {
+  SmallVector<Type> types(op->getOperandTypes());
+  llvm::append_range(types, op->getResultTypes());
+  for (Type type : types)
+    if (auto shaped = dyn_cast<ShapedType>(type))
+      if (std::string reason = ::findObstacle(shaped); !reason.empty())
+        return reason;
+
+  std::string reason;
+  llvm::raw_string_ostream os(reason);
   if (auto route = dyn_cast<RouteOp>(op))
     if (!isa<TokenBodyAttrInterface>(route.getRouter()))
       os << "has a router without a token body, " << route.getRouter();
@@ -65,11 +66,19 @@ void moe::populateMoeToLinalgPatterns(RewritePatternSet &patterns) {
 namespace {
 struct ConvertMoeToLinalg final
     : public moe::impl::ConvertMoeToLinalgPassBase<ConvertMoeToLinalg> {
+  using ConvertMoeToLinalgPassBase::ConvertMoeToLinalgPassBase;
+
+  bool isKept(Operation *op) {
+    return keepPrimitives &&
+           isa<GroupOp, GroupedMatmulOp, CombineSlotsOp, TopKOp>(op);
+  }
+
   void runOnOperation() override {
     // Patterns name their reasons in debug output alone; a user needs them.
     bool isFree = true;
     getOperation()->walk([&](Operation *op) {
-      if (!isa_and_nonnull<MoeDialect>(op->getDialect()) || isa<YieldOp>(op))
+      if (!isa_and_nonnull<MoeDialect>(op->getDialect()) || isa<YieldOp>(op) ||
+          isKept(op))
         return;
       ++numLowered;
       std::string obstacle = tolinalg::findObstacle(op);
@@ -84,6 +93,9 @@ struct ConvertMoeToLinalg final
     MLIRContext *context = &getContext();
     ConversionTarget target(*context);
     target.addIllegalDialect<MoeDialect>();
+    if (keepPrimitives)
+      target.addLegalOp<GroupOp, GroupedMatmulOp, CombineSlotsOp, TopKOp,
+                        YieldOp>();
     target.markUnknownOpDynamicallyLegal([](Operation *) { return true; });
     RewritePatternSet patterns(context);
     populateMoeToLinalgPatterns(patterns);

@@ -141,23 +141,10 @@ class RouteLowering final : public Lowering<RouteOp> {
     return {ids, weights};
   }
 
-  /// Given indices, asserted to be in [-1, R) and with a static k.
+  /// Given indices, asserted to be in [-1, R).
   static Value emitCheckedIndices(ImplicitLocOpBuilder &b, RouteOp op,
                                   int64_t width) {
     Value indices = op.getIndices();
-    auto type = cast<RankedTensorType>(indices.getType());
-    int64_t numSlots = op.getIds().getType().getDimSize(1);
-    if (type.isDynamicDim(1)) {
-      Value isSame =
-          arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
-                                emitDim(b, indices, 1), emitIndex(b, numSlots));
-      emitAssert(b, isSame,
-                 Twine("moe.route: a token has not ") + Twine(numSlots) +
-                     " indices");
-      type = RankedTensorType::get({type.getDimSize(0), numSlots},
-                                   type.getElementType());
-      indices = tensor::CastOp::create(b, type, indices);
-    }
     Value inRange = emitAll(b, indices, [&](Value id) -> Value {
       Value shifted = arith::AddIOp::create(b, id, emitI32(b, 1));
       return emitIsWithin(b, shifted, emitI32(b, width + 1));

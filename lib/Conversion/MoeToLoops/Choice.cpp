@@ -270,8 +270,6 @@ struct LowerLimitCapacity : public OpRewritePattern<LimitCapacityOp> {
 
   LogicalResult matchAndRewrite(LimitCapacityOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op.getIds().getType().isDynamicDim(1))
-      return rewriter.notifyMatchFailure(op, "the number of slots is dynamic");
     LoopBuilder b(op, rewriter);
     Value numTokens = b.size(b.input(op.getIds()), 0);
     Value offsets = b.input(op.getGroupOffsets());

@@ -169,6 +169,9 @@ private:
 /// reifyResultShapes, which no op of the dialect fails.
 ReifiedRankedShapedTypeDims reifyShapes(Operation *op, OpBuilder &builder);
 
+/// Whether the oracle has a rule for the router, or the router a token body.
+bool hasKnownRouter(RouteOp op);
+
 void populateRoutingPatterns(RewritePatternSet &patterns);
 void populateChoicePatterns(RewritePatternSet &patterns);
 void populateLossPatterns(RewritePatternSet &patterns);

@@ -37,6 +37,14 @@ namespace {
 struct ConvertMoeToLoops
     : public moe::impl::ConvertMoeToLoopsPassBase<ConvertMoeToLoops> {
   void runOnOperation() override {
+    WalkResult walk = getOperation()->walk([](moe::RouteOp op) {
+      if (moe::loops::hasKnownRouter(op))
+        return WalkResult::advance();
+      op.emitOpError("has a router without a token body: ") << op.getRouter();
+      return WalkResult::interrupt();
+    });
+    if (walk.wasInterrupted())
+      return signalPassFailure();
     RewritePatternSet patterns(&getContext());
     moe::populateMoeToLoopsPatterns(patterns);
     ConversionTarget target(getContext());

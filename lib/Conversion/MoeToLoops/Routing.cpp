@@ -359,11 +359,10 @@ struct LowerRoute : public OpRewritePattern<RouteOp> {
 
   LogicalResult matchAndRewrite(RouteOp op,
                                 PatternRewriter &rewriter) const override {
+    if (!hasKnownRouter(op))
+      return rewriter.notifyMatchFailure(op, "the router has no token body");
     auto rule = dyn_cast<TopKAttr>(op.getRouter());
     auto body = dyn_cast<TokenBodyAttrInterface>(op.getRouter());
-    if (!rule && !body)
-      return rewriter.notifyMatchFailure(op, "the router has no token body");
-
     LoopBuilder b(op, rewriter);
     if (op.getIndices())
       checkIndices(b, op);
@@ -391,6 +390,10 @@ struct LowerRoute : public OpRewritePattern<RouteOp> {
 };
 
 } // namespace
+
+bool loops::hasKnownRouter(RouteOp op) {
+  return isa<TopKAttr, TokenBodyAttrInterface>(op.getRouter());
+}
 
 void loops::populateRoutingPatterns(RewritePatternSet &patterns) {
   patterns.add<LowerGate, LowerScore, LowerRoute>(patterns.getContext());

@@ -30,7 +30,10 @@ namespace {
 constexpr int64_t kAlignment = 64;
 
 int64_t getElementBytes(MemRefType type) {
-  return llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+  Type element = type.getElementType();
+  return element.isIndex()
+             ? 8
+             : llvm::divideCeil(element.getIntOrFloatBitWidth(), 8);
 }
 
 /// The bytes of a buffer, rounded up to the alignment.

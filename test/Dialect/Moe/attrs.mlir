@@ -36,7 +36,7 @@ func.func private @top_k_all() attributes {
 // CHECK-LABEL: @top_k_enumerations
 // CHECK-SAME: a = #moe.top_k<k = 1, score = sqrt_softplus, normalize = sum>
 // CHECK-SAME: b = #moe.top_k<k = 1, score = none>
-// CHECK-SAME: c = #moe.top_k<k = 1, domain = topk>
+// CHECK-SAME: c = #moe.top_k<k = 1, domain = topk, groups = 4, kept_groups = 2>
 // CHECK-SAME: f16 = #moe.top_k<k = 1, score_dtype = f16>
 // CHECK-SAME: f32 = #moe.top_k<k = 1, score_dtype = f32>
 // CHECK-SAME: f64 = #moe.top_k<k = 1, score_dtype = f64>
@@ -44,7 +44,7 @@ func.func private @top_k_all() attributes {
 func.func private @top_k_enumerations() attributes {
   a = #moe.top_k<k = 1, score = sqrt_softplus, normalize = sum>,
   b = #moe.top_k<k = 1, score = none>,
-  c = #moe.top_k<k = 1, domain = topk>,
+  c = #moe.top_k<k = 1, domain = topk, groups = 4, kept_groups = 2>,
   f16 = #moe.top_k<k = 1, score_dtype = f16>,
   f32 = #moe.top_k<k = 1, score_dtype = f32>,
   f64 = #moe.top_k<k = 1, score_dtype = f64>,

@@ -28,13 +28,13 @@ func.func private @f() attributes {a = #moe.top_k<k = 1, groups = 0>}
 
 // -----
 
-// expected-error @+1 {{keeps 3 of 2 groups}}
+// expected-error @+2 {{keeps 3 of 2 groups}}
 func.func private @f() attributes {
   a = #moe.top_k<k = 1, groups = 2, kept_groups = 3>}
 
 // -----
 
-// expected-error @+1 {{keeps 0 of 2 groups}}
+// expected-error @+2 {{keeps 0 of 2 groups}}
 func.func private @f() attributes {
   a = #moe.top_k<k = 1, groups = 2, kept_groups = 0>}
 
@@ -45,7 +45,7 @@ func.func private @f() attributes {a = #moe.top_k<k = 1, softcap = -1.0>}
 
 // -----
 
-// expected-error @+1 {{softcap is negative or not finite}}
+// expected-error @+2 {{softcap is negative or not finite}}
 func.func private @f() attributes {
   a = #moe.top_k<k = 1, softcap = 0x7FF0000000000000>}
 
@@ -56,45 +56,39 @@ func.func private @f() attributes {a = #moe.top_k<k = 1, eps = -1.0e-20>}
 
 // -----
 
-// expected-error @+1 {{eps is negative or not finite}}
+// expected-error @+2 {{eps is negative or not finite}}
 func.func private @f() attributes {
   a = #moe.top_k<k = 1, eps = 0x7FF8000000000000>}
 
 // -----
 
-// expected-error @+1 {{scale is not finite}}
+// expected-error @+2 {{scale is not finite}}
 func.func private @f() attributes {
   a = #moe.top_k<k = 1, scale = 0xFFF0000000000000>}
 
 // -----
 
-// expected-error @+1 {{p of the p-norm is not positive or not finite}}
+// expected-error @+2 {{p of the p-norm is not positive or not finite}}
 func.func private @f() attributes {
   a = #moe.top_k<k = 1, normalize = pnorm, p = 0.0>}
 
 // -----
 
-// expected-error @+1 {{p of the p-norm is not positive or not finite}}
+// expected-error @+2 {{p of the p-norm is not positive or not finite}}
 func.func private @f() attributes {
   a = #moe.top_k<k = 1, p = 0x7FF8000000000000>}
 
 // -----
 
-// expected-error @+1 {{softmax over the chosen has no scores to choose groups by}}
-func.func private @f() attributes {
-  a = #moe.top_k<k = 1, domain = topk, groups = 4, kept_groups = 2>}
-
-// -----
-
-// expected-error @+1 {{score_dtype 'f8E4M3FN' is none of bf16, f16, f32 and f64}}
+// expected-error @+2 {{score_dtype 'f8E4M3FN' is none of bf16, f16, f32 and f64}}
 func.func private @f() attributes {
   a = #moe.top_k<k = 1, score_dtype = f8E4M3FN>}
 
 // -----
 
 func.func private @f() attributes {
-  // expected-error @+2 {{expected ::mlir::moe::ScoreKind to be one of: softmax, sigmoid, sqrt_softplus, none}}
-  // expected-error @+1 {{failed to parse TopK parameter 'score'}}
+  // expected-error @+2 {{expected one of [softmax, sigmoid, sqrt_softplus, none] for score function, got: tanh}}
+  // expected-error @+1 {{failed to parse Moe_TopKAttr parameter 'score'}}
   a = #moe.top_k<k = 1, score = tanh>}
 
 // -----
@@ -123,7 +117,7 @@ func.func private @f() attributes {a = #moe.capacity<factor = 1.0e300>}
 
 // -----
 
-// expected-error @+1 {{capacity factor is not within 0 to 1048576}}
+// expected-error @+2 {{capacity factor is not within 0 to 1048576}}
 func.func private @f() attributes {
   a = #moe.capacity<factor = 0x7FF8000000000000>}
 
@@ -134,7 +128,7 @@ func.func private @f() attributes {a = #moe.capacity<multiple = 0>}
 
 // -----
 
-// expected-error @+1 {{capacity multiple 9223372036854775807 is not within 1 to 2147483647}}
+// expected-error @+2 {{capacity multiple 9223372036854775807 is not within 1 to 2147483647}}
 func.func private @f() attributes {
   a = #moe.capacity<multiple = 9223372036854775807>}
 
@@ -145,13 +139,13 @@ func.func private @f() attributes {a = #moe.capacity<min = -1>}
 
 // -----
 
-// expected-error @+1 {{experts that choose have no slots a token; their capacity is per tokens}}
+// expected-error @+2 {{experts that choose have no slots a token; their capacity is per tokens}}
 func.func private @f() attributes {
   a = #moe.expert_choice<capacity = <per = slots>>}
 
 // -----
 
-// expected-error @+1 {{expert choice divides by a count or not at all}}
+// expected-error @+2 {{expert choice divides by a count or not at all}}
 func.func private @f() attributes {
   a = #moe.expert_choice<capacity = <>, normalize = pnorm>}
 
@@ -161,31 +155,31 @@ func.func private @f() attributes {
 // layout, activation
 //===----------------------------------------------------------------------===//
 
-// expected-error @+1 {{a layout has at least one shard, not 0}}
+// expected-error @+2 {{a layout has at least one shard, not 0}}
 func.func private @f() attributes {
   a = #moe.layout<orientation = out_in, shards = 0>}
 
 // -----
 
-// expected-error @+1 {{only a cat pairing depends on shards}}
+// expected-error @+2 {{only a cat pairing depends on shards}}
 func.func private @f() attributes {
   a = #moe.layout<orientation = out_in, pairing = interleaved, shards = 2>}
 
 // -----
 
-// expected-error @+1 {{activation limit is negative or not finite}}
+// expected-error @+2 {{activation limit is negative or not finite}}
 func.func private @f() attributes {
   a = #moe.activation<kind = silu, limit = -7.0>}
 
 // -----
 
-// expected-error @+1 {{the oai style has its own sigmoid; its kind is silu}}
+// expected-error @+2 {{the oai style has its own sigmoid; its kind is silu}}
 func.func private @f() attributes {
   a = #moe.activation<kind = gelu, style = oai>}
 
 // -----
 
-// expected-error @+1 {{alpha is not finite}}
+// expected-error @+2 {{alpha is not finite}}
 func.func private @f() attributes {
   a = #moe.activation<kind = silu, alpha = 0x7FF0000000000000>}
 
@@ -238,6 +232,27 @@ func.func private @f() attributes {moe.bounds = {T = 1 : ui64}}
 // expected-error @+1 {{'moe.bounds' gives 'T' no size}}
 func.func private @f() attributes {
   moe.bounds = {T = 36893488147419103232 : i128}}
+
+// -----
+
+// expected-error @+1 {{'moe.num_inputs' counts arguments of a function}}
+func.func private @f(tensor<?x4xf32>) attributes {moe.num_inputs = 2}
+
+// -----
+
+// expected-error @+1 {{'moe.num_inputs' counts arguments of a function}}
+func.func private @f(tensor<?x4xf32>) attributes {moe.num_inputs = -1}
+
+// -----
+
+// expected-error @+1 {{'moe.num_inputs' counts arguments of a function}}
+func.func private @f() attributes {
+  moe.num_inputs = 36893488147419103232 : i128}
+
+// -----
+
+// expected-error @+1 {{'moe.num_inputs' counts arguments of a function}}
+module attributes {moe.num_inputs = 0} {}
 
 // -----
 

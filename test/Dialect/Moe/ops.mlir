@@ -430,12 +430,12 @@ func.func @top_k(%x: tensor<?x64xf32>, %v: tensor<?x8xf32>,
 // CHECK-SAME: %{{[^ ]*}}: tensor<?x4xf32> {moe.dims = ["T", ""], moe.name = "x"}
 // CHECK-SAME: %{{[^ ]*}}: tensor<2x6x4xf32> {moe.layout = #moe.layout<orientation = out_in>, moe.name = "up"}
 // CHECK-SAME: -> (tensor<?x4xf32> {moe.dims = ["T", ""], moe.name = "y"})
-// CHECK-SAME: attributes {moe.bounds = {T = 4096 : i64}, moe.entry}
+// CHECK-SAME: attributes {moe.bounds = {T = 4096 : i64}, moe.entry, moe.num_inputs = 2 : i64}
 func.func @entry(
     %x: tensor<?x4xf32> {moe.name = "x", moe.dims = ["T", ""]},
     %up: tensor<2x6x4xf32> {moe.name = "up",
                             moe.layout = #moe.layout<orientation = out_in>})
     -> (tensor<?x4xf32> {moe.name = "y", moe.dims = ["T", ""]})
-    attributes {moe.entry, moe.bounds = {T = 4096}} {
+    attributes {moe.entry, moe.bounds = {T = 4096}, moe.num_inputs = 2} {
   return %x : tensor<?x4xf32>
 }

@@ -107,5 +107,20 @@ func.func @main() {
   // CHECK-NEXT: [0.25]
   // CHECK-NEXT: [4]
 
+  // The up value is clamped from below too: -2.5 is -2.
+  %low_bias = arith.constant dense<-2.5> : tensor<1x1xf32>
+  %low = moe.experts %x up(%w, %zero : tensor<1x1x1xf32>, tensor<1x1x1xf32>)
+      bias(%no_bias, %low_bias : tensor<1x1xf32>, tensor<1x1xf32>)
+      down(%w : tensor<1x1x1xf32>) gated
+      activation #moe.activation<kind = identity, limit = 2.0>
+      layout <orientation = out_in, pairing = separate>
+      : tensor<3x1xf32> -> tensor<3x1xf32>
+  %p8 = tensor.cast %low : tensor<3x1xf32> to tensor<*xf32>
+  call @printMemrefF32(%p8) : (tensor<*xf32>) -> ()
+  // CHECK:      data =
+  // CHECK-NEXT: [2]
+  // CHECK-NEXT: [-1]
+  // CHECK-NEXT: [-4]
+
   return
 }

@@ -72,5 +72,18 @@ func.func @main() {
   // CHECK-NEXT: [0.50648, 0.422319, 0
   // CHECK-NEXT: [0.307196, 0.576117, 0
 
+  // A capacity of two, but the first group has one token.
+  %offsets3 = arith.constant dense<[0, 1, 6]> : tensor<3xi32>
+  %ids3, %weights3 = moe.route_experts
+      #moe.expert_choice<capacity = <fixed = 2>> %logits
+      groups(%offsets3 : tensor<3xi32>)
+      : tensor<6x3xf32> -> tensor<3x?xi32>, tensor<3x?xf32>
+  %p6 = tensor.cast %ids3 : tensor<3x?xi32> to tensor<*xi32>
+  call @printMemrefI32(%p6) : (tensor<*xi32>) -> ()
+  // CHECK:      data =
+  // CHECK-NEXT: [0, 1, 5, -1]
+  // CHECK-NEXT: [0, 2, 5, -1]
+  // CHECK-NEXT: [0, 4, 2, -1]
+
   return
 }

@@ -62,5 +62,16 @@ func.func @main() {
   // CHECK:      data =
   // CHECK-NEXT: [0, 1, 2]
 
+  // Sums are of scores, 1 and 0.85, not of logits, -12 and -1.
+  %far = arith.constant dense<[[-20.0, 8.0, 1.0, -2.0]]> : tensor<1x4xf32>
+  %ids4, %w4 = moe.route
+      #moe.top_k<k = 2, score = sigmoid, groups = 2, kept_groups = 1,
+                 group_score = top2sum> %far
+      : tensor<1x4xf32> -> tensor<1x2xi32>, tensor<1x2xf32>
+  %p6 = tensor.cast %ids4 : tensor<1x2xi32> to tensor<*xi32>
+  call @printMemrefI32(%p6) : (tensor<*xi32>) -> ()
+  // CHECK:      data =
+  // CHECK-NEXT: [1, 0]
+
   return
 }

@@ -103,5 +103,19 @@ func.func @main() {
   // CHECK-NEXT: [2, 4]
   // CHECK-NEXT: [0, 1]
 
+  // A row without experts adds nothing, whatever it holds: bias alone.
+  %nan = arith.constant dense<0x7FC00000> : tensor<3x2xf32>
+  %nobody = arith.constant dense<-1> : tensor<3x2xi32>
+  %masked = moe.combine %h, %nobody experts 2
+      weights(%weights : tensor<3x2xf32>)
+      identity(%nan : tensor<3x2xf32>) bias(%bias : tensor<2xf32>)
+      : (tensor<6x2xf32>, tensor<3x2xi32>) -> tensor<3x2xf32>
+  %p8 = tensor.cast %masked : tensor<3x2xf32> to tensor<*xf32>
+  call @printMemrefF32(%p8) : (tensor<*xf32>) -> ()
+  // CHECK:      data =
+  // CHECK-NEXT: [10, 20]
+  // CHECK-NEXT: [10, 20]
+  // CHECK-NEXT: [10, 20]
+
   return
 }

@@ -80,5 +80,25 @@ func.func @main() {
   // CHECK-NEXT: [7, 10]
   // CHECK-NEXT: [8, 11]
 
+  // Two experts, gate and up of two outputs each, fused in one axis of eight.
+  %up2 = arith.constant dense<[
+    [[0.0], [1.0], [2.0], [3.0]], [[4.0], [5.0], [6.0], [7.0]]
+  ]> : tensor<2x4x1xf32>
+  %folded_up = moe.relayout <up> %up2 experts 2 gated
+      from <orientation = out_in>
+      to <orientation = out_in, pairing = interleaved, expert_axis = folded>
+      : (tensor<2x4x1xf32>) -> tensor<8x1xf32>
+  %p7 = tensor.cast %folded_up : tensor<8x1xf32> to tensor<*xf32>
+  call @printMemrefF32(%p7) : (tensor<*xf32>) -> ()
+  // CHECK:      data =
+  // CHECK-NEXT: [0]
+  // CHECK-NEXT: [2]
+  // CHECK-NEXT: [1]
+  // CHECK-NEXT: [3]
+  // CHECK-NEXT: [4]
+  // CHECK-NEXT: [6]
+  // CHECK-NEXT: [5]
+  // CHECK-NEXT: [7]
+
   return
 }

@@ -43,5 +43,22 @@ func.func @main() {
   // CHECK:      data =
   // CHECK-NEXT: [1.86328]
 
+  // A scaled row rounds to the row's type before the product: 256 times
+  // 1 + 2^-7, which is 258.
+  %row = arith.constant dense<1.0078125> : tensor<1x1xbf16>
+  %factor = arith.constant dense<1.0009765625> : tensor<1xf32>
+  %weight = arith.constant dense<256.0> : tensor<1x1x1xbf16>
+  %zero = arith.constant dense<0.0> : tensor<1x1xf32>
+  %scaled = moe.grouped_matmul %row row_scale(%factor : tensor<1xf32>)
+      weights(%weight : tensor<1x1x1xbf16>) outs(%zero : tensor<1x1xf32>)
+      : tensor<1x1xbf16> -> tensor<1x1xf32> {
+  ^bb0(%acc: f32):
+    moe.yield %acc : f32
+  }
+  %p3 = tensor.cast %scaled : tensor<1x1xf32> to tensor<*xf32>
+  call @printMemrefF32(%p3) : (tensor<*xf32>) -> ()
+  // CHECK:      data =
+  // CHECK-NEXT: [258]
+
   return
 }

@@ -83,7 +83,7 @@ def check_keys() -> list[str]:
 
 def check_spec(name: str, spec: LayerSpec) -> list[str]:
     """Problems with one layer."""
-    text, message = compile_text(["--example", "default", *spec.to_flags()])
+    text, message = compile_text(["--example", "layer", *spec.to_flags()])
     if message or not text:
         return [f"{name}: {message} for {spec.to_json()}"]
     found, wanted = operands_of(text), expected_operands(spec)

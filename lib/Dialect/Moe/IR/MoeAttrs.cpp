@@ -24,12 +24,11 @@ static bool isFiniteNotNegative(const APFloat &value) {
 // TopKAttr
 //===----------------------------------------------------------------------===//
 
-LogicalResult TopKAttr::verify(EmitError emitError, int64_t k, ScoreKind score,
-                               ScoreDomain domain, APFloat softcap,
-                               int64_t groups, int64_t keptGroups, GroupScore,
-                               GroupFill, Normalize normalize, APFloat p,
-                               APFloat eps, EpsMode, APFloat scale,
-                               FloatType scoreDtype) {
+LogicalResult TopKAttr::verify(EmitError emitError, int64_t k, ScoreKind,
+                               ScoreDomain, APFloat softcap, int64_t groups,
+                               int64_t keptGroups, GroupScore, GroupFill,
+                               Normalize normalize, APFloat p, APFloat eps,
+                               EpsMode, APFloat scale, FloatType scoreDtype) {
   if (k < 1)
     return emitError() << "k = " << k << " chooses nothing";
   if (groups < 1 || keptGroups < 1 || keptGroups > groups)
@@ -43,10 +42,6 @@ LogicalResult TopKAttr::verify(EmitError emitError, int64_t k, ScoreKind score,
     return emitError() << "scale is not finite";
   if (!isFiniteNotNegative(p) || p.isZero())
     return emitError() << "p of the p-norm is not positive or not finite";
-  if (domain == ScoreDomain::topk && groups != 1 &&
-      score == ScoreKind::softmax && keptGroups != groups)
-    return emitError()
-           << "softmax over the chosen has no scores to choose groups by";
   if (scoreDtype && !scoreDtype.isBF16() && !scoreDtype.isF16() &&
       !scoreDtype.isF32() && !scoreDtype.isF64())
     return emitError() << "score_dtype " << scoreDtype

@@ -71,6 +71,15 @@ void moe::detail::printDouble(AsmPrinter &printer, const APFloat &value) {
   printer.printFloat(value);
 }
 
+/// An integer of any width that is a size or a number of things.
+static std::optional<int64_t> getCount(Attribute attr) {
+  auto integer = dyn_cast<IntegerAttr>(attr);
+  if (!integer || !integer.getType().isSignlessIntOrIndex() ||
+      integer.getValue().isNegative() || !integer.getValue().isSignedIntN(64))
+    return std::nullopt;
+  return integer.getInt();
+}
+
 /// The entry attributes are checked where they stand, so that a mistake in a
 /// name or bound is an error in the IR and not in a binary.
 LogicalResult MoeDialect::verifyOperationAttribute(Operation *op,
@@ -87,23 +96,21 @@ LogicalResult MoeDialect::verifyOperationAttribute(Operation *op,
     if (!bounds || !isa<FunctionOpInterface>(op))
       return op->emitOpError("'moe.bounds' is a dictionary on a function");
     for (NamedAttribute bound : bounds) {
-      auto limit = dyn_cast<IntegerAttr>(bound.getValue());
-      if (!limit || !limit.getType().isSignlessIntOrIndex() ||
-          limit.getValue().isNegative() || !limit.getValue().isSignedIntN(64))
+      if (!getCount(bound.getValue()))
         return op->emitOpError("'moe.bounds' gives '")
                << bound.getName().getValue() << "' no size";
     }
     return success();
   }
   if (attr.getName() == kNumInputsAttrName) {
-    auto count = dyn_cast<IntegerAttr>(attr.getValue());
+    std::optional<int64_t> count = getCount(attr.getValue());
     auto function = dyn_cast<FunctionOpInterface>(op);
-    if (!count || !function || count.getInt() < 0 ||
-        count.getInt() > function.getNumArguments())
+    if (!count || !function || *count > function.getNumArguments())
       return op->emitOpError("'moe.num_inputs' counts arguments of a function");
     return success();
   }
-  return op->emitOpError("unknown attribute '") << attr.getName() << "'";
+  return op->emitOpError("unknown attribute '")
+         << attr.getName().getValue() << "'";
 }
 
 static LogicalResult verifyArgAttribute(Operation *op, Type type,

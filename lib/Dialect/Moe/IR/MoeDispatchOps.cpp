@@ -1,5 +1,4 @@
-//===- MoeDispatchOps.cpp - Verifiers and shapes of dispatch and combine ---*-
-//C++ -*-===//
+//===- MoeDispatchOps.cpp - Verifiers and shapes of dispatch, combine -----===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -38,14 +38,14 @@ def Moe_TopKAttr : Moe_Attr<"TopK", "top_k",
   let summary = "token choice by the k largest scores";
   let description = [{
     On one row of R logits r: r' = softcap * tanh(r / softcap) where softcap is
-    positive; s = score(r'), rounded once to `score_dtype` where given. The
-    choice compares s + bias where a selection bias is given, else r' itself
-    (the scores are increasing in it, and f32 scores underflow into false
-    ties). Experts lie in `groups` equal groups in order; where `kept_groups`
-    is less, a group's score is its largest choice key or the sum of its two
-    largest scores (with the bias, where given), the best groups are kept (ties
-    to the lower group), and experts of the others get `group_fill` as their
-    key; with a fill of zero all keys are scores. The k largest keys win, in
+    positive; s = score(r'), rounded once to `score_dtype` where given (r'
+    itself for `domain = topk`). The choice compares s + bias where a selection
+    bias is given, else r' (the scores are increasing in it, and f32 scores
+    underflow into false ties). Experts lie in `groups` equal groups in order;
+    where `kept_groups` is less, a group's score is its largest key, or the sum
+    of its two largest s (+ bias); the best groups are kept (ties to the lower
+    group), and experts of the others get `group_fill` as their key: as a zero
+    stands among scores, s is compared then. The k largest keys win, in
     descending order.
 
     The weights are the unbiased scores of the winners (`domain = topk`: the
@@ -137,7 +137,8 @@ def Moe_ExpertChoiceAttr : Moe_Attr<"ExpertChoice", "expert_choice",
   let description = [{
     S = softmax of the logits over the experts of a token (`axis = experts`),
     or over the tokens of a group for each expert (`axis = tokens`). Expert e
-    takes from each group the C tokens with the largest S[., e], C by
+    takes from each group the C tokens with the largest S[., e] (with
+    `axis = tokens` compared as logits, the same order without false ties), C by
     `capacity` and at most the group's size; ties to the lower token. Its
     weights are S, divided where `normalize = sum` by max(1, number of experts
     that took the token).

@@ -104,4 +104,35 @@ def MoeLowerToGroupedPass
   ];
 }
 
+def MoeApproximateMathPass
+    : Pass<"moe-approximate-math", "::mlir::func::FuncOp"> {
+  let summary = "exp, log1p, tanh and erf of f32 as polynomials";
+  let description = [{
+    Upstream's polynomial forms of elementary functions on f32 scalars and
+    vectors, so that lanes stay together. Functions without one, and f64, are
+    left for the math library.
+
+    See test/Dialect/Moe/Transforms/approximate-math.mlir.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+    "::mlir::vector::VectorDialect"
+  ];
+}
+
+def MoeVerifyStagePass : Pass<"moe-verify-stage", "::mlir::ModuleOp"> {
+  let summary = "what a stage of the pipeline must have left behind";
+  let description = [{
+    Names the first op that a stage should have lowered: `grouped` allows of the
+    dialect only the grouped primitives, `buffers` no tensor, `cpu` no op of the
+    dialect, no tensor and no buffer allocation, `llvm` the LLVM dialect alone.
+
+    See test/Dialect/Moe/Transforms/verify-stage.mlir.
+  }];
+  let options = [
+    Option<"stage", "stage", "std::string", "\"\"",
+           "grouped, buffers, cpu or llvm">
+  ];
+}
+
 #endif // MOE_DIALECT_MOE_TRANSFORMS_PASSES_TD

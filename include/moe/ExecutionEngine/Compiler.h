@@ -1,0 +1,74 @@
+//===- Compiler.h - From a module to an object ------------------*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// One compileToObject stands behind the JIT and ahead-of-time compilation: what
+// is tested by one is what the other ships.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_EXECUTIONENGINE_COMPILER_H
+#define MOE_EXECUTIONENGINE_COMPILER_H
+
+#include "moe/Pipelines/Pipelines.h"
+#include "moe/Runtime/moe_rt.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/Support/Error.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include <vector>
+
+namespace mlir::moe {
+
+enum class CompileTarget { cpu, oracle };
+
+struct CompileOptions {
+  CompileTarget target = CompileTarget::cpu;
+  /// The processor code is made for, as `clang -mcpu` names it; "native" is
+  /// this machine's.
+  std::string cpu = "native";
+  unsigned optLevel = 3;
+  CPUPipelineOptions pipeline;
+};
+
+/// Runs the target's passes up to a stage. Errors are diagnostics on the module.
+LogicalResult lowerModule(ModuleOp module, const CompileOptions &options,
+                          Stage last = Stage::llvm);
+
+/// Translates a module of the LLVM dialect and optimises it.
+llvm::Expected<std::unique_ptr<llvm::MemoryBuffer>>
+compileToObject(ModuleOp module, const CompileOptions &options);
+
+/// The same as LLVM assembly text.
+llvm::Expected<std::string> compileToLLVMText(ModuleOp module,
+                                              const CompileOptions &options);
+
+/// A description of one entry, as compiled into a module of the LLVM dialect.
+struct EntryDescription {
+  std::string name;
+  std::vector<char> bytes;
+  const moe_entry_info *get() const {
+    return reinterpret_cast<const moe_entry_info *>(bytes.data());
+  }
+};
+std::vector<EntryDescription> getEntryDescriptions(ModuleOp module);
+
+/// The C header of a compiled module: prototypes, and what each argument is.
+std::string emitHeader(const std::vector<EntryDescription> &entries,
+                       StringRef fileName);
+
+/// Links an object into a shared library by `linker` (a program name or path;
+/// empty: the first of cc, clang-22, ld.lld-22, ld that is found). The file is
+/// written whole or not at all.
+llvm::Error linkSharedLibrary(const llvm::MemoryBuffer &object,
+                              StringRef output, StringRef linker);
+
+/// Writes a file whole or not at all; "-" is standard output.
+llvm::Error writeFile(StringRef path, StringRef contents);
+
+} // namespace mlir::moe
+
+#endif // MOE_EXECUTIONENGINE_COMPILER_H

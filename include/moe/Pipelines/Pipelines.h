@@ -1,0 +1,58 @@
+//===- Pipelines.h - The road from layers to code ---------------*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// S1 moe -> S2 routed -> S3 grouped -> S4 buffers -> S5 cpu -> S6 llvm. Each
+// step is a registered pipeline of its own and ends in a check; `moe-cpu` runs
+// them all. `moe-oracle` takes the naive road to S6.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_PIPELINES_PIPELINES_H
+#define MOE_PIPELINES_PIPELINES_H
+
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
+
+namespace mlir::moe {
+
+/// The stages, in order; a tool can stop after any.
+enum class Stage { moe, routed, grouped, buffers, cpu, llvm };
+
+StringRef stringifyStage(Stage stage);
+std::optional<Stage> symbolizeStage(StringRef name);
+
+struct CPUPipelineOptions : public PassPipelineOptions<CPUPipelineOptions> {
+  Option<int64_t> tileSize{*this, "tile-size",
+                           llvm::cl::desc("tokens in a tile of the gating"),
+                           llvm::cl::init(64)};
+  Option<int64_t> lanes{*this, "lanes",
+                        llvm::cl::desc("tokens side by side in a choice"),
+                        llvm::cl::init(16)};
+};
+
+struct OraclePipelineOptions
+    : public PassPipelineOptions<OraclePipelineOptions> {};
+
+/// The steps, each from the stage before.
+void buildMoeStage(OpPassManager &pm);
+void buildRoutedStage(OpPassManager &pm, const CPUPipelineOptions &options);
+void buildGroupedStage(OpPassManager &pm, const CPUPipelineOptions &options);
+void buildBuffersStage(OpPassManager &pm);
+void buildCPUStage(OpPassManager &pm);
+void buildLLVMStage(OpPassManager &pm);
+
+/// All steps up to and including `last`.
+void buildCPUPipeline(OpPassManager &pm, const CPUPipelineOptions &options,
+                      Stage last = Stage::llvm);
+void buildOraclePipeline(OpPassManager &pm, Stage last = Stage::llvm);
+
+void registerPipelines();
+
+} // namespace mlir::moe
+
+#endif // MOE_PIPELINES_PIPELINES_H

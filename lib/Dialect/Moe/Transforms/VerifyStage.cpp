@@ -1,0 +1,81 @@
+//===- VerifyStage.cpp - What a stage must have left behind ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+
+namespace mlir::moe {
+#define GEN_PASS_DEF_MOEVERIFYSTAGEPASS
+#include "moe/Dialect/Moe/Transforms/Passes.h.inc"
+} // namespace mlir::moe
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+bool isMoeOp(Operation *op) {
+  return isa_and_nonnull<MoeDialect>(op->getDialect());
+}
+
+bool isPrimitive(Operation *op) {
+  return isa<GroupOp, GroupedMatmulOp, CombineSlotsOp, TopKOp, YieldOp>(op);
+}
+
+bool usesTensors(Operation *op) {
+  auto isTensor = [](Type type) { return isa<TensorType>(type); };
+  return llvm::any_of(op->getOperandTypes(), isTensor) ||
+         llvm::any_of(op->getResultTypes(), isTensor);
+}
+
+struct MoeVerifyStage
+    : public moe::impl::MoeVerifyStagePassBase<MoeVerifyStage> {
+  using MoeVerifyStagePassBase::MoeVerifyStagePassBase;
+
+  /// Why an op may not stand in this stage, or an empty text.
+  StringRef getObjection(Operation *op) {
+    if (stage == "grouped")
+      return isMoeOp(op) && !isPrimitive(op) ? "is still a layer op" : "";
+    if (stage == "llvm")
+      return isa<ModuleOp>(op) || isa_and_nonnull<LLVM::LLVMDialect>(
+                                      op->getDialect())
+                 ? ""
+                 : "is not of the LLVM dialect";
+    if (usesTensors(op))
+      return "still works on tensors";
+    if (stage == "cpu") {
+      if (isMoeOp(op))
+        return "has no CPU code";
+      if (isa<memref::AllocOp>(op))
+        return "allocates in a call";
+    }
+    return "";
+  }
+
+  void runOnOperation() override {
+    if (!llvm::is_contained({"grouped", "buffers", "cpu", "llvm"},
+                            StringRef(stage))) {
+      getOperation()->emitError("moe-verify-stage knows no stage '")
+          << stage << "'";
+      return signalPassFailure();
+    }
+    WalkResult result = getOperation()->walk([&](Operation *op) {
+      StringRef objection = getObjection(op);
+      if (objection.empty())
+        return WalkResult::advance();
+      op->emitOpError(objection) << " after stage '" << stage << "'";
+      return WalkResult::interrupt();
+    });
+    if (result.wasInterrupted())
+      signalPassFailure();
+  }
+};
+
+} // namespace

@@ -1,0 +1,113 @@
+//===- Common.cpp - Stages, registration, the steps all roads share ---*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
+#include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+static constexpr StringLiteral kStageNames[] = {
+    "moe", "routed", "grouped", "buffers", "cpu", "llvm"};
+
+StringRef moe::stringifyStage(Stage stage) {
+  return kStageNames[static_cast<size_t>(stage)];
+}
+
+std::optional<Stage> moe::symbolizeStage(StringRef name) {
+  for (auto [index, known] : llvm::enumerate(kStageNames))
+    if (known == name)
+      return static_cast<Stage>(index);
+  return std::nullopt;
+}
+
+void moe::buildMoeStage(OpPassManager &pm) {
+  pm.addPass(createInlinerPass());
+  pm.addPass(createMoePrepareEntryPass());
+}
+
+void moe::buildBuffersStage(OpPassManager &pm) {
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(bufferization::createEmptyTensorEliminationPass());
+  // Not shared before they are buffers: two results never want one.
+  pm.addPass(bufferization::createEmptyTensorToAllocTensorPass());
+  bufferization::OneShotBufferizePassOptions options;
+  options.bufferizeFunctionBoundaries = true;
+  options.functionBoundaryTypeConversion =
+      bufferization::LayoutMapOption::IdentityLayoutMap;
+  pm.addPass(bufferization::createOneShotBufferizePass(options));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  // Copies of a buffer onto itself are seen only now.
+  pm.addPass(createCanonicalizerPass());
+  MoeVerifyStagePassOptions check;
+  check.stage = stringifyStage(Stage::buffers).str();
+  pm.addPass(createMoeVerifyStagePass(check));
+}
+
+void moe::buildLLVMStage(OpPassManager &pm) {
+  pm.addNestedPass<func::FuncOp>(createMoeApproximateMathPass());
+  pm.addPass(createConvertVectorToSCFPass(
+      VectorTransferToSCFOptions().enableFullUnroll()));
+  pm.addPass(memref::createExpandStridedMetadataPass());
+  pm.addPass(createLowerAffinePass());
+  pm.addPass(createSCFToControlFlowPass());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  ConvertVectorToLLVMPassOptions vectors;
+  vectors.force32BitVectorIndices = false;
+  vectors.vectorTransposeLowering =
+      vector::VectorTransposeLowering::Shuffle16x16;
+  pm.addPass(createConvertVectorToLLVMPass(vectors));
+  pm.addPass(createConvertMathToLLVMPass());
+  pm.addPass(createConvertMathToLibmPass());
+  pm.addPass(createFinalizeMemRefToLLVMConversionPass());
+  pm.addPass(createLowerAffinePass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createUBToLLVMConversionPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  MoeVerifyStagePassOptions check;
+  check.stage = stringifyStage(Stage::llvm).str();
+  pm.addPass(createMoeVerifyStagePass(check));
+}
+
+void moe::registerPipelines() {
+  PassPipelineRegistration<>("moe-to-moe", "entries, ready for lowering (S1)",
+                             buildMoeStage);
+  PassPipelineRegistration<CPUPipelineOptions>(
+      "moe-to-routed", "gating fused over tokens (S2)", buildRoutedStage);
+  PassPipelineRegistration<CPUPipelineOptions>(
+      "moe-to-grouped", "layer ops as grouped primitives (S3)",
+      buildGroupedStage);
+  PassPipelineRegistration<>("moe-to-buffers", "tensors as buffers (S4)",
+                             buildBuffersStage);
+  PassPipelineRegistration<>("moe-to-cpu", "primitives as CPU code (S5)",
+                             buildCPUStage);
+  PassPipelineRegistration<>("moe-to-llvm", "the LLVM dialect (S6)",
+                             buildLLVMStage);
+  PassPipelineRegistration<CPUPipelineOptions>(
+      "moe-cpu", "the whole road from layers to the LLVM dialect",
+      [](OpPassManager &pm, const CPUPipelineOptions &options) {
+        buildCPUPipeline(pm, options);
+      });
+  PassPipelineRegistration<>(
+      "moe-oracle", "the naive road, the judge of the other",
+      [](OpPassManager &pm) { buildOraclePipeline(pm); });
+}
