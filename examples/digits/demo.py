@@ -71,8 +71,7 @@ def moe_run(
         outputs = [f"--out={name}={path}" for name, path in files.items()]
         text = call([str(tool), *arguments, *outputs, "--json"])
         try:
-            report = json.loads(text)
-            float(report["median_ms"])
+            report = json.loads(text).get("benchmark") or {}
             return Run({n: np.load(p) for n, p in files.items()}, report)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise DemoError(
@@ -240,7 +239,7 @@ def classify(tool: Path, threads: int, repeat: int) -> list[Bar]:
     heading("Time of the compiled layer (median)")
     print(f"{'images':>6} {'ms a call':>12} {'us an image':>12}")
     for images, timed in ((1, single), (len(held_out.labels), run)):
-        median = float(timed.report["median_ms"])
+        median = 1e3 * float(timed.report["median_s"])
         print(f"{images:>6} {median:>12.4f} {1e3 * median / images:>12.3f}")
 
     other = (run.results["ids"] != want.ids).any(axis=1)
@@ -295,7 +294,13 @@ def time_olmoe(
     )
     with tempfile.TemporaryDirectory() as folder:
         layer = Path(folder) / "olmoe.mlir"
-        call([str(compiler), "--example", "olmoe", "-o", str(layer)])
+        call(
+            [
+                str(compiler),
+                *("--example", "olmoe", "--set", "expert_loads=true"),
+                *("-o", str(layer)),
+            ]
+        )
         for tokens in OLMOE_TOKENS:
             arguments = [str(layer), f"--dim=T={tokens}", f"--repeat={repeat}"]
             arguments += [f"--arg={n}={v}" for n, v in OLMOE_ARGUMENTS.items()]
@@ -303,23 +308,27 @@ def time_olmoe(
                 arguments.append(f"--threads={threads}")
             report = moe_run(runner, arguments).report
             print(
-                f"{tokens:>6} {number(report, 'median_ms', 12, 3)} "
-                f"{number(report, 'min_ms', 12, 3)} "
-                f"{number(report, 'gflops', 10, 1)} "
-                f"{number(report, 'gbs', 8, 1)}",
+                f"{tokens:>6} {number(report, 'median_s', 12, 3, 1e3)} "
+                f"{number(report, 'min_s', 12, 3, 1e3)} "
+                f"{number(report, 'gflop_per_s', 10, 1)} "
+                f"{number(report, 'weight_gb_per_s', 8, 1)}",
                 flush=True,
             )
 
 
 def number(
-    report: dict[str, float | None], key: str, width: int, digits_after: int
+    report: dict[str, float | None],
+    key: str,
+    width: int,
+    digits_after: int,
+    factor: float = 1.0,
 ) -> str:
     """Formats a field of a report; a dash where the tool left it out."""
     value = report.get(key)
     return (
         f"{'-':>{width}}"
         if value is None
-        else (f"{value:>{width}.{digits_after}f}")
+        else f"{factor * value:>{width}.{digits_after}f}"
     )
 
 

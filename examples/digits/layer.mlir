@@ -7,7 +7,7 @@
 // experts: what the classifier sees, they have computed. train.py makes the
 // weights, reference.py is the same function in NumPy f64.
 
-#layout = #moe.layout<orientation = out_in, pairing = cat, order = gate_up>
+#layout = #moe.layout<orientation = out_in>
 
 #row = affine_map<(t, h) -> (t)>
 #column = affine_map<(t, h) -> (h)>
@@ -19,8 +19,8 @@ func.func @digits(
     %embed_bias: tensor<32xf32> {moe.name = "embed_bias"},
     %norm_scale: tensor<32xf32> {moe.name = "norm_scale"},
     %router_weight: tensor<8x32xf32> {moe.name = "router_weight"},
-    %gate_up: tensor<8x16x32xf32> {moe.name = "gate_up"},
-    %down: tensor<8x32x8xf32> {moe.name = "down"},
+    %gate_up: tensor<8x16x32xf32> {moe.name = "gate_up", moe.layout = #layout},
+    %down: tensor<8x32x8xf32> {moe.name = "down", moe.layout = #layout},
     %head_weight: tensor<32x10xf32> {moe.name = "head_weight"},
     %head_bias: tensor<10xf32> {moe.name = "head_bias"})
     -> (tensor<?x10xf32> {moe.name = "logits"},
@@ -73,19 +73,18 @@ func.func @digits(
   // The Mixture of Experts: two of eight, weights that sum to one.
   %scores = moe.gate %normed, %router_weight
       : (tensor<?x32xf32>, tensor<8x32xf32>) -> tensor<?x8xf32>
-  %ids, %weights = moe.route %scores
-      by #moe.top_k<k = 2, score = softmax, normalize = sum>
-      : (tensor<?x8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+  %ids, %weights = moe.route #moe.top_k<k = 2, normalize = sum> %scores
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   %rows, %offsets = moe.dispatch %normed, %ids experts 8
       : (tensor<?x32xf32>, tensor<?x2xi32>)
       -> (tensor<?x32xf32>, tensor<9xi32>)
-  %expert_rows = moe.experts %rows, %offsets, (%gate_up), %down
-      {activation = #moe.activation<silu>, layout = #layout}
-      : (tensor<?x32xf32>, tensor<9xi32>, (tensor<8x16x32xf32>),
-         tensor<8x32x8xf32>) -> tensor<?x32xf32>
-  %mixed = moe.combine %expert_rows, %ids, %weights
-      : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32>)
-      -> tensor<?x32xf32>
+  %expert_rows = moe.experts %rows offsets(%offsets : tensor<9xi32>)
+      up(%gate_up : tensor<8x16x32xf32>) down(%down : tensor<8x32x8xf32>)
+      gated activation #moe.activation<kind = silu> layout #layout
+      : tensor<?x32xf32> -> tensor<?x32xf32>
+  %mixed = moe.combine %expert_rows, %ids experts 8
+      weights(%weights : tensor<?x2xf32>)
+      : (tensor<?x32xf32>, tensor<?x2xi32>) -> tensor<?x32xf32>
 
   // How many slots each expert served.
   %ends = tensor.extract_slice %offsets[1] [8] [1]

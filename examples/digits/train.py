@@ -33,7 +33,7 @@ import digits  # noqa: E402
 import reference  # noqa: E402
 from digits import Split, Weights  # noqa: E402
 
-LAYOUT = "#moe.layout<orientation = out_in, pairing = cat, order = gate_up>"
+LAYOUT = "#moe.layout<orientation = out_in>"
 
 
 @dataclass(frozen=True)
@@ -361,8 +361,8 @@ def train_and_save(settings: Settings, path: Path) -> None:
     metadata = {
         "split_seed": str(digits.SPLIT_SEED),
         "held_out_images": str(digits.HELD_OUT),
-        "gate_up.layout": LAYOUT,
-        "down.layout": LAYOUT,
+        "moe.layout.gate_up": LAYOUT,
+        "moe.layout.down": LAYOUT,
     }
     print(
         f"{'':<18} {'active':>8} {'all':>8} {'training':>9} "

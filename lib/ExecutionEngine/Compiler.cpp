@@ -1,4 +1,4 @@
-//===- Compiler.cpp - From a module to an object ---*- C++ -*-===//
+//===- Compiler.cpp - From a module to an object --------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -7,20 +7,26 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/ExecutionEngine/Compiler.h"
+#include "FallbackHandler.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/ExecutionEngine/OptUtils.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/SmallVectorMemoryBuffer.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/SubtargetFeature.h"
+#include <cstring>
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -29,14 +35,57 @@ static llvm::Error makeError(const llvm::Twine &message) {
   return llvm::createStringError(llvm::inconvertibleErrorCode(), message);
 }
 
+static constexpr std::pair<OutputKind, StringLiteral> kKindNames[] = {
+    {OutputKind::object, "object"},  {OutputKind::shared, "shared"},
+    {OutputKind::llvmIR, "llvm-ir"}, {OutputKind::mlir, "mlir"},
+    {OutputKind::header, "header"},
+};
+
+StringRef moe::stringifyOutputKind(OutputKind kind) {
+  for (const auto &[known, name] : kKindNames)
+    if (known == kind)
+      return name;
+  llvm_unreachable("every kind has a name");
+}
+
+std::optional<OutputKind> moe::symbolizeOutputKind(StringRef name) {
+  for (const auto &[kind, known] : kKindNames)
+    if (known == name)
+      return kind;
+  return std::nullopt;
+}
+
+std::optional<OutputKind> moe::inferOutputKind(StringRef fileName) {
+  return llvm::StringSwitch<std::optional<OutputKind>>(
+             llvm::sys::path::extension(fileName))
+      .Case(".o", OutputKind::object)
+      .Case(".so", OutputKind::shared)
+      .Case(".ll", OutputKind::llvmIR)
+      .Case(".mlir", OutputKind::mlir)
+      .Case(".h", OutputKind::header)
+      .Default(std::nullopt);
+}
+
+bool moe::hasEntry(ModuleOp module) {
+  return llvm::any_of(module.getOps<func::FuncOp>(), [](func::FuncOp function) {
+    return function->hasAttr(kEntryAttrName);
+  });
+}
+
 LogicalResult moe::lowerModule(ModuleOp module, const CompileOptions &options,
                                Stage last) {
+  FallbackHandler fallbacks(module.getContext(), options.fallbackIsError);
   PassManager pm(module.getContext());
   if (options.target == CompileTarget::oracle)
     buildOraclePipeline(pm, last);
   else
     buildCPUPipeline(pm, options.pipeline, last);
-  return pm.run(module);
+  LogicalResult lowered = pm.run(module);
+  // Whoever reads the result is owed a reason.
+  if (failed(lowered) && fallbacks.getNumErrors() == 0)
+    module.emitError("could not be lowered to stage '")
+        << stringifyStage(last) << "'";
+  return success(succeeded(lowered) && fallbacks.getNumErrors() == 0);
 }
 
 static llvm::Expected<std::unique_ptr<llvm::TargetMachine>>
@@ -72,6 +121,19 @@ createTargetMachine(const CompileOptions &options) {
   return machine;
 }
 
+/// Symbols that no host calls stay inside, whatever layers are called.
+static void hideAllButEntries(llvm::Module &module,
+                              const std::vector<EntryDescription> &entries) {
+  llvm::StringSet<> exported;
+  for (const EntryDescription &entry : entries)
+    for (const char *suffix : {"", "_workspace", "_pack", "_info",
+                               "_pack_info"})
+      exported.insert("moe_" + entry.name + suffix);
+  for (llvm::GlobalValue &value : module.global_values())
+    if (!value.isDeclaration() && !exported.contains(value.getName()))
+      value.setLinkage(llvm::GlobalValue::InternalLinkage);
+}
+
 static llvm::Expected<std::unique_ptr<llvm::Module>>
 translate(ModuleOp module, llvm::LLVMContext &context,
           llvm::TargetMachine &machine, const CompileOptions &options) {
@@ -85,6 +147,7 @@ translate(ModuleOp module, llvm::LLVMContext &context,
   for (llvm::Function &function : *translated)
     if (!function.isDeclaration())
       function.addFnAttr("prefer-vector-width", "512");
+  hideAllButEntries(*translated, getEntryDescriptions(module));
   auto optimize =
       makeOptimizingTransformer(options.optLevel, /*sizeLevel=*/0, &machine);
   if (llvm::Error error = optimize(translated.get()))
@@ -127,16 +190,32 @@ moe::compileToLLVMText(ModuleOp module, const CompileOptions &options) {
   return text;
 }
 
+/// True where the bytes hold as many arguments as they say.
+static bool isWholeDescription(StringRef bytes) {
+  moe_entry_info head;
+  if (bytes.size() < sizeof head)
+    return false;
+  std::memcpy(&head, bytes.data(), sizeof head);
+  uint64_t count = uint64_t(head.num_inputs) + head.num_outputs;
+  return head.abi_version == MOE_ABI_VERSION &&
+         head.num_symbols <= MOE_MAX_SYMBOLS &&
+         bytes.size() - sizeof head == count * sizeof(moe_arg_info);
+}
+
 std::vector<EntryDescription> moe::getEntryDescriptions(ModuleOp module) {
   std::vector<EntryDescription> entries;
   for (auto global : module.getOps<LLVM::GlobalOp>()) {
     StringRef symbol = global.getName();
     if (!symbol.consume_front("moe_") || !symbol.consume_back("_info"))
       continue;
+    // The description of a pack function belongs to its entry.
     auto function = "moe_" + symbol.str();
     if (!module.lookupSymbol<LLVM::LLVMFuncOp>(function + "_workspace"))
       continue;
-    StringRef bytes = cast<StringAttr>(global.getValueOrNull()).getValue();
+    auto value = dyn_cast_or_null<StringAttr>(global.getValueOrNull());
+    if (!value || !isWholeDescription(value.getValue()))
+      continue;
+    StringRef bytes = value.getValue();
     entries.push_back({symbol.str(), {bytes.begin(), bytes.end()}});
   }
   return entries;

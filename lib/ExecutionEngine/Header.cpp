@@ -1,4 +1,4 @@
-//===- Header.cpp - C headers of compiled layers ---*- C++ -*-===//
+//===- Header.cpp - C headers of compiled layers -----------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -12,6 +12,14 @@
 
 using namespace mlir;
 using namespace mlir::moe;
+
+/// Text that ends no comment and continues no line.
+static std::string forComment(StringRef text) {
+  std::string printable;
+  llvm::raw_string_ostream os(printable);
+  llvm::printEscapedString(text, os);
+  return printable;
+}
 
 static std::string describeType(const moe_entry_info &info,
                                 const moe_arg_info &arg) {
@@ -37,7 +45,7 @@ static std::string describeType(const moe_entry_info &info,
     if (arg.shape[dim] >= 0)
       os << arg.shape[dim];
     else
-      os << info.symbol_name[-1 - arg.shape[dim]];
+      os << forComment(info.symbol_name[-1 - arg.shape[dim]]);
   }
   os << "]";
   return text;
@@ -50,15 +58,15 @@ static void emitEntry(llvm::raw_ostream &os, const EntryDescription &entry) {
     const moe_arg_info &arg = info.args[i];
     bool isInput = i < info.num_inputs;
     os << "//   " << (isInput ? "in[" : "out[")
-       << (isInput ? i : i - info.num_inputs) << "] " << arg.name << ": "
-       << describeType(info, arg);
+       << (isInput ? i : i - info.num_inputs) << "] " << forComment(arg.name)
+       << ": " << describeType(info, arg);
     if (arg.layout[0])
-      os << " " << arg.layout;
+      os << " " << forComment(arg.layout);
     os << "\n";
   }
   for (uint32_t i = 0; i < info.num_symbols; ++i)
-    os << "//   " << info.symbol_name[i] << " <= " << info.symbol_bound[i]
-       << "\n";
+    os << "//   " << forComment(info.symbol_name[i])
+       << " <= " << info.symbol_bound[i] << "\n";
   std::string name = "moe_" + entry.name;
   os << "int " << name
      << "(moe_context *context, const moe_tensor *in, moe_tensor *out,\n"
@@ -72,8 +80,14 @@ static void emitEntry(llvm::raw_ostream &os, const EntryDescription &entry) {
      << "extern const moe_entry_info " << name << "_pack_info;\n\n";
 }
 
-std::string moe::emitHeader(const std::vector<EntryDescription> &entries,
-                            StringRef fileName) {
+llvm::Expected<std::string>
+moe::emitHeader(const std::vector<EntryDescription> &entries,
+                StringRef fileName) {
+  for (const EntryDescription &entry : entries)
+    for (char c : entry.name)
+      if (!llvm::isAlnum(c) && c != '_')
+        return llvm::createStringError("entry '" + entry.name +
+                                       "' has no name that C allows");
   std::string guard;
   for (char c : llvm::sys::path::filename(fileName))
     guard.push_back(llvm::isAlnum(c) ? llvm::toUpper(c) : '_');

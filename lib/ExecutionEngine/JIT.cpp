@@ -1,4 +1,4 @@
-//===- JIT.cpp - Compiled entries in this process ---*- C++ -*-===//
+//===- JIT.cpp - Compiled entries in this process -------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

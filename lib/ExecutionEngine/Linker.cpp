@@ -1,4 +1,4 @@
-//===- Linker.cpp - Shared libraries, files written whole ---*- C++ -*-===//
+//===- Linker.cpp - Objects as shared libraries ---------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -8,7 +8,6 @@
 
 #include "moe/ExecutionEngine/Compiler.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/FileUtilities.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
 
@@ -17,24 +16,6 @@ using namespace mlir::moe;
 
 static llvm::Error makeError(const llvm::Twine &message) {
   return llvm::createStringError(llvm::inconvertibleErrorCode(), message);
-}
-
-llvm::Error moe::writeFile(StringRef path, StringRef contents) {
-  if (path == "-") {
-    llvm::outs() << contents;
-    llvm::outs().flush();
-    return llvm::Error::success();
-  }
-  // A temporary file in the same folder, renamed when it is complete.
-  llvm::Error error =
-      llvm::writeToOutput(path, [&](llvm::raw_ostream &stream) {
-        stream << contents;
-        return llvm::Error::success();
-      });
-  if (error)
-    return makeError("cannot write '" + path +
-                     "': " + llvm::toString(std::move(error)));
-  return llvm::Error::success();
 }
 
 /// The program that links, and whether it is a compiler driver.
@@ -52,50 +33,87 @@ static llvm::Expected<std::string> findLinker(StringRef linker) {
                    "ld.lld and ld; name one by --linker");
 }
 
-llvm::Error moe::linkSharedLibrary(const llvm::MemoryBuffer &object,
-                                   StringRef output, StringRef linker) {
+/// True for ld and its kin by name, false for compilers that call one.
+static bool isPlainLinker(StringRef program) {
+  StringRef stem = llvm::sys::path::filename(program).split('.').first;
+  stem = stem.rtrim("-0123456789");
+  return stem.ends_with("ld");
+}
+
+namespace {
+/// A file in the folder for temporary files, removed at the end of the scope.
+class TemporaryFile {
+public:
+  ~TemporaryFile() {
+    if (!path.empty())
+      llvm::sys::fs::remove(path);
+  }
+  llvm::Error create(StringRef suffix) {
+    if (std::error_code error =
+            llvm::sys::fs::createTemporaryFile("moe-link", suffix, path))
+      return makeError("cannot write a temporary file: " + error.message());
+    return llvm::Error::success();
+  }
+  SmallString<128> path;
+};
+} // namespace
+
+static llvm::Error runLinker(StringRef program, ArrayRef<StringRef> arguments,
+                             StringRef messages) {
+  std::optional<StringRef> redirects[] = {StringRef(""), messages, messages};
+  std::string reason;
+  int status = llvm::sys::ExecuteAndWait(program, arguments,
+                                         /*Env=*/std::nullopt, redirects,
+                                         /*SecondsToWait=*/0,
+                                         /*MemoryLimit=*/0, &reason);
+  if (status == 0)
+    return llvm::Error::success();
+  if (reason.empty())
+    reason = "exit code " + std::to_string(status);
+  auto text = llvm::MemoryBuffer::getFile(messages);
+  if (text && !(*text)->getBuffer().trim().empty())
+    reason += ": " + (*text)->getBuffer().trim().take_front(2000).str();
+  return makeError("linker '" + program + "' failed: " + reason);
+}
+
+llvm::Expected<std::unique_ptr<llvm::MemoryBuffer>>
+moe::linkSharedLibrary(const llvm::MemoryBuffer &object, StringRef name,
+                       StringRef linker) {
   auto program = findLinker(linker);
   if (!program)
     return program.takeError();
-  SmallString<128> objectPath, libraryPath, errorPath;
-  if (std::error_code error = llvm::sys::fs::createTemporaryFile(
-          "moe-layer", "o", objectPath))
-    return makeError("cannot write a temporary file: " + error.message());
-  llvm::FileRemover removeObject(objectPath);
-  if (std::error_code error = llvm::sys::fs::createTemporaryFile(
-          "moe-link", "txt", errorPath))
-    return makeError("cannot write a temporary file: " + error.message());
-  llvm::FileRemover removeErrors(errorPath);
-  if (llvm::Error error = writeFile(objectPath, object.getBuffer()))
-    return error;
-  // Next to the result, so that the last step is a rename.
-  if (std::error_code error =
-          llvm::sys::fs::createUniqueFile(output + ".%%%%%%", libraryPath))
-    return makeError("cannot write '" + output + "': " + error.message());
-  llvm::FileRemover removeLibrary(libraryPath);
-
-  bool isDriver = !llvm::sys::path::filename(*program).contains("ld");
-  SmallVector<StringRef> arguments = {*program, "-shared", "-o", libraryPath,
-                                      objectPath};
-  if (isDriver)
-    arguments.push_back("-lm");
-  std::optional<StringRef> redirects[] = {StringRef(""), StringRef(errorPath),
-                                          StringRef(errorPath)};
-  std::string message;
-  int status = llvm::sys::ExecuteAndWait(*program, arguments,
-                                         /*Env=*/std::nullopt, redirects,
-                                         /*SecondsToWait=*/0,
-                                         /*MemoryLimit=*/0, &message);
-  if (status != 0) {
-    if (auto text = llvm::MemoryBuffer::getFile(errorPath))
-      message += (*text)->getBuffer().take_front(2000).str();
-    return makeError("linker '" + *program + "' failed: " + message);
+  TemporaryFile input, library, messages;
+  if (llvm::Error error = input.create("o"))
+    return std::move(error);
+  if (llvm::Error error = library.create("so"))
+    return std::move(error);
+  if (llvm::Error error = messages.create("txt"))
+    return std::move(error);
+  std::error_code code;
+  llvm::raw_fd_ostream stream(input.path, code);
+  stream << object.getBuffer();
+  stream.close();
+  if (code || (code = stream.error())) {
+    stream.clear_error();
+    return makeError("cannot write '" + input.path + "': " + code.message());
   }
-  auto permissions = llvm::sys::fs::all_read | llvm::sys::fs::all_exe |
-                     llvm::sys::fs::owner_write;
-  (void)llvm::sys::fs::setPermissions(libraryPath, permissions);
-  if (std::error_code error = llvm::sys::fs::rename(libraryPath, output))
-    return makeError("cannot write '" + output + "': " + error.message());
-  removeLibrary.releaseFile();
-  return llvm::Error::success();
+
+  SmallVector<StringRef> arguments = {*program, "-shared", "-o", library.path,
+                                      input.path};
+  // A layer has no start-up code and needs nothing but libm and libc.
+  std::string driverName = ("-Wl,-soname," + name).str();
+  if (isPlainLinker(*program))
+    arguments.append({"-soname", name});
+  else
+    arguments.append({driverName, "-nostartfiles", "-Wl,--as-needed",
+                      "-Wl,--no-undefined", "-lm"});
+  if (llvm::Error error = runLinker(*program, arguments, messages.path))
+    return std::move(error);
+  auto bytes = llvm::MemoryBuffer::getFile(library.path, /*IsText=*/false,
+                                           /*RequiresNullTerminator=*/false,
+                                           /*IsVolatile=*/true);
+  // A volatile file is read, not mapped: it is about to be removed.
+  if (!bytes || (*bytes)->getBufferSize() == 0)
+    return makeError("linker '" + *program + "' wrote nothing");
+  return std::move(*bytes);
 }

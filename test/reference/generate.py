@@ -10,7 +10,8 @@
 A file holds the operands in their storage types and, in f64 and i32, what
 the reference computes from them: y [T, H], ids, weights, expert_loads [E],
 magnitude [T] (see reference.run). Its metadata: `spec` (the stated keys as
-JSON), `tolerance` (the class of y in compare.TOLERANCE), `note`.
+JSON), `tolerance` (the class of y in compare.TOLERANCE), `note`, and
+`moe.layout.NAME` for every operand that has a layout.
 """
 
 from __future__ import annotations
@@ -103,21 +104,33 @@ def load(path: pathlib.Path) -> tuple[LayerSpec, dict[str, np.ndarray], dict]:
     return LayerSpec.from_json(metadata["spec"]), values, expected
 
 
+def operand_contents(
+    spec: LayerSpec, inputs: dict[str, np.ndarray]
+) -> tuple[Tensors, dict[str, str]]:
+    """The operands in the layer's order, and metadata with their layouts."""
+    tokens = inputs["x"].shape[0]
+    groups = len(inputs["group_offsets"]) - 1 if spec.group_offsets else 1
+    tensors: Tensors = {
+        operand.name: (operand.dtype, inputs[operand.name])
+        for operand in spec.operands(tokens, groups)
+    }
+    metadata = {
+        f"moe.layout.{name}": text for name, text in spec.layouts().items()
+    }
+    return tensors, metadata
+
+
 def contents(case: Case) -> tuple[Tensors, dict[str, str]]:
     """Tensors and metadata of one case."""
     spec, inputs = case.spec, case.inputs()
     result = reference.run(spec, inputs)
-    tensors: Tensors = {}
-    for operand in spec.operands(case.tokens, case.token_groups):
-        tensors[operand.name] = (operand.dtype, inputs[operand.name])
+    tensors, metadata = operand_contents(spec, inputs)
     for name in RESULTS:
         whole = result[name].dtype == np.int32
         tensors[name] = ("i32" if whole else "f64", result[name])
-    metadata = {
-        "spec": spec.to_json(),
-        "tolerance": compare.tolerance_class(spec),
-        "note": case.note,
-    }
+    metadata["spec"] = spec.to_json()
+    metadata["tolerance"] = compare.tolerance_class(spec)
+    metadata["note"] = case.note
     return tensors, metadata
 
 

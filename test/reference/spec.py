@@ -363,6 +363,39 @@ class LayerSpec:
             out.append(Operand("down_bias", shape, self.weight_dtype))
         return out
 
+    def layouts(self) -> dict[str, str]:
+        """The layout of every operand that has one, as the compiler prints it.
+
+        Separate weights have names and no order; their biases, one tensor,
+        lie as in cat. A shared expert is stored as a dense MLP is.
+        """
+
+        def text(pairing: str, order: str) -> str:
+            words = [f"orientation = {self.orientation}"]
+            for key, value, default in (
+                ("down", self.down_orientation, "out_in"),
+                ("pairing", pairing, "cat"),
+                ("order", order, "gate_up"),
+                ("expert_axis", self.expert_axis, "lead"),
+            ):
+                if value != default:
+                    words.append(f"{key} = {value}")
+            return f"#moe.layout<{', '.join(words)}>"
+
+        if self.pairing == "separate":
+            weights = text("separate", "gate_up")
+            biases = text("cat", self.order)
+            out = {"gate": weights, "up": weights, "down": weights}
+        else:
+            weights = biases = text(self.pairing, self.order)
+            out = {"gate_up": weights, "down": weights}
+        if self.expert_bias:
+            out["gate_up_bias"] = biases
+        if self.shared_inter:
+            dense = "#moe.layout<orientation = out_in, expert_axis = folded>"
+            out.update(shared_gate_up=dense, shared_down=dense)
+        return out
+
     # Text forms.
 
     def stated(self) -> dict[str, Any]:

@@ -9,11 +9,17 @@
 #include "moe/InitAllDialects.h"
 #include "moe/InitAllPasses.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
+#ifdef MOE_INCLUDE_TESTS
+#include "MoeTestLib.h"
+#endif
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   mlir::moe::registerAllDialects(registry);
   mlir::moe::registerAllPasses();
+#ifdef MOE_INCLUDE_TESTS
+  mlir::moe_test::registerMoeTestLib(registry);
+#endif
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "moe-mlir optimizer driver\n", registry));
 }

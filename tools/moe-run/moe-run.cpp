@@ -19,6 +19,9 @@
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/SourceMgr.h"
 #include <iostream>
+#ifdef MOE_INCLUDE_TESTS
+#include "MoeTestLib.h"
+#endif
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -74,6 +77,9 @@ static int runLibrary(const run::Options &options, moe_context *context) {
 static int runSource(const run::Options &options, moe_context *context) {
   DialectRegistry registry;
   mlir::moe::registerAllDialects(registry);
+#ifdef MOE_INCLUDE_TESTS
+  moe_test::registerMoeTestLib(registry);
+#endif
   registerAllToLLVMIRTranslations(registry);
   MLIRContext mlirContext(registry);
   llvm::SourceMgr sourceManager;

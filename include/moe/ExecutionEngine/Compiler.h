@@ -14,9 +14,9 @@
 #ifndef MOE_EXECUTIONENGINE_COMPILER_H
 #define MOE_EXECUTIONENGINE_COMPILER_H
 
+#include "mlir/IR/BuiltinOps.h"
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Runtime/moe_rt.h"
-#include "mlir/IR/BuiltinOps.h"
 #include "llvm/Support/Error.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include <vector>
@@ -31,14 +31,30 @@ struct CompileOptions {
   /// this machine's.
   std::string cpu = "native";
   unsigned optLevel = 3;
+  /// Passes tell in remarks where they took a slower road. These are warnings,
+  /// or errors where this is set.
+  bool fallbackIsError = false;
   CPUPipelineOptions pipeline;
 };
 
-/// Runs the target's passes up to a stage. Errors are diagnostics on the module.
+/// What a compilation can write.
+enum class OutputKind { object, shared, llvmIR, mlir, header };
+
+StringRef stringifyOutputKind(OutputKind kind);
+std::optional<OutputKind> symbolizeOutputKind(StringRef name);
+/// The kind that the extension of a file name stands for.
+std::optional<OutputKind> inferOutputKind(StringRef fileName);
+
+/// True where a function of the module is marked as an entry.
+bool hasEntry(ModuleOp module);
+
+/// Runs the target's passes up to a stage. Errors are diagnostics on the
+/// module.
 LogicalResult lowerModule(ModuleOp module, const CompileOptions &options,
                           Stage last = Stage::llvm);
 
-/// Translates a module of the LLVM dialect and optimises it.
+/// Translates a module of the LLVM dialect and optimises it. The object defines
+/// the symbols of its entries and no other.
 llvm::Expected<std::unique_ptr<llvm::MemoryBuffer>>
 compileToObject(ModuleOp module, const CompileOptions &options);
 
@@ -54,20 +70,19 @@ struct EntryDescription {
     return reinterpret_cast<const moe_entry_info *>(bytes.data());
   }
 };
+/// The entries of a module lowered to stage cpu or llvm.
 std::vector<EntryDescription> getEntryDescriptions(ModuleOp module);
 
 /// The C header of a compiled module: prototypes, and what each argument is.
-std::string emitHeader(const std::vector<EntryDescription> &entries,
-                       StringRef fileName);
+llvm::Expected<std::string>
+emitHeader(const std::vector<EntryDescription> &entries, StringRef fileName);
 
-/// Links an object into a shared library by `linker` (a program name or path;
-/// empty: the first of cc, clang-22, ld.lld-22, ld that is found). The file is
-/// written whole or not at all.
-llvm::Error linkSharedLibrary(const llvm::MemoryBuffer &object,
-                              StringRef output, StringRef linker);
-
-/// Writes a file whole or not at all; "-" is standard output.
-llvm::Error writeFile(StringRef path, StringRef contents);
+/// Links an object into a shared library that calls itself `name`, by `linker`
+/// (a program name or path; empty: the first of cc, clang-22, ld.lld-22,
+/// ld.lld, ld that is found). Nothing is left on disk.
+llvm::Expected<std::unique_ptr<llvm::MemoryBuffer>>
+linkSharedLibrary(const llvm::MemoryBuffer &object, StringRef name,
+                  StringRef linker);
 
 } // namespace mlir::moe
 

@@ -13,17 +13,17 @@
 // DEFINE:   arith-expand{include-bf16=true}, convert-arith-to-llvm, \
 // DEFINE:   finalize-memref-to-llvm, convert-func-to-llvm, \
 // DEFINE:   convert-cf-to-llvm, reconcile-unrealized-casts)"
-// DEFINE: %{run} = mlir-runner -e %{entry} -entry-point-result=void \
-// DEFINE:   -shared-libs=%mlir_libs/libmlir_runner_utils.so \
+// DEFINE: %{libs} = -shared-libs=%mlir_libs/libmlir_runner_utils.so \
 // DEFINE:   -shared-libs=%mlir_libs/libmlir_c_runner_utils.so
-// DEFINE: %{entry} = main
 
 // RUN: moe-opt %s --pass-pipeline=%{pipeline} -o %t
-// RUN: %{run} %t | FileCheck %s
-// REDEFINE: %{entry} = bad_index
-// RUN: not --crash %{run} %t 2>&1 | FileCheck %s --check-prefix=INDEX
-// REDEFINE: %{entry} = bad_groups
-// RUN: not --crash %{run} %t 2>&1 | FileCheck %s --check-prefix=GROUPS
+// RUN: mlir-runner %t -e main -entry-point-result=void %{libs} \
+// RUN:   | FileCheck %s
+// A failed assertion is printed and ends the process.
+// RUN: stdbuf -oL not --crash mlir-runner %t -e bad_index \
+// RUN:   -entry-point-result=void %{libs} 2>&1 | FileCheck %s --check-prefix=INDEX
+// RUN: stdbuf -oL not --crash mlir-runner %t -e bad_groups \
+// RUN:   -entry-point-result=void %{libs} 2>&1 | FileCheck %s --check-prefix=GROUPS
 
 // INDEX:  moe.route: an index is outside [-1, 3)
 // GROUPS: moe.route_experts: the group offsets do not ascend from 0 to the number of tokens
