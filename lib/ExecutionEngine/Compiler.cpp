@@ -8,12 +8,12 @@
 
 #include "moe/ExecutionEngine/Compiler.h"
 #include "FallbackHandler.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/ExecutionEngine/OptUtils.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/IR/LegacyPassManager.h"
@@ -126,8 +126,8 @@ static void hideAllButEntries(llvm::Module &module,
                               const std::vector<EntryDescription> &entries) {
   llvm::StringSet<> exported;
   for (const EntryDescription &entry : entries)
-    for (const char *suffix : {"", "_workspace", "_pack", "_info",
-                               "_pack_info"})
+    for (const char *suffix :
+         {"", "_workspace", "_pack", "_info", "_pack_info"})
       exported.insert("moe_" + entry.name + suffix);
   for (llvm::GlobalValue &value : module.global_values())
     if (!value.isDeclaration() && !exported.contains(value.getName()))

@@ -1,4 +1,4 @@
-//===- Header.cpp - C headers of compiled layers -----------------------------===//
+//===- Header.cpp - C headers of compiled layers --------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

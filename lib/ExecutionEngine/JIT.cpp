@@ -49,8 +49,7 @@ llvm::Expected<moe_entry> JITModule::getEntry(StringRef name) {
       error = llvm::joinErrors(std::move(error), symbol->takeError());
   if (error)
     return std::move(error);
-  return moe_entry{info->toPtr<const moe_entry_info *>(),
-                   run->toPtr<moe_entry_fn>(),
-                   workspace->toPtr<moe_workspace_fn>(),
-                   pack->toPtr<moe_pack_fn>()};
+  return moe_entry{
+      info->toPtr<const moe_entry_info *>(), run->toPtr<moe_entry_fn>(),
+      workspace->toPtr<moe_workspace_fn>(), pack->toPtr<moe_pack_fn>()};
 }

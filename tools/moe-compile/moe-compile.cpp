@@ -6,21 +6,63 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/IR/AsmState.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Parser/Parser.h"
 #include "mlir/Support/FileUtilities.h"
+#include "mlir/Target/LLVMIR/Dialect/All.h"
+#include "moe/ExecutionEngine/Compiler.h"
+#include "moe/IO/Files.h"
+#include "moe/InitAllDialects.h"
 #include "moe/Layer/Examples.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
-#include "llvm/Support/ToolOutputFile.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/SourceMgr.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 namespace cl = llvm::cl;
+namespace io = ::moe::io;
 
 static cl::OptionCategory category("moe-compile options");
 
+static cl::opt<std::string> inputFile(cl::Positional, cl::desc("[file.mlir]"),
+                                      cl::cat(category));
 static cl::opt<std::string> outputFile("o", cl::desc("file to write"),
                                        cl::value_desc("file"), cl::init("-"),
                                        cl::cat(category));
+static cl::opt<std::string>
+    emitName("emit",
+             cl::desc("what to write: object, shared, llvm-ir, mlir or header; "
+                      "by default what the extension of -o says (.o, .so, "
+                      ".ll, .mlir, .h)"),
+             cl::value_desc("kind"), cl::cat(category));
+static cl::opt<std::string>
+    headerFile("header", cl::desc("also write the C header of the entries"),
+               cl::value_desc("file"), cl::cat(category));
+static cl::opt<std::string>
+    stageName("compile-to",
+              cl::desc("stop after a stage and print its IR: moe, routed, "
+                       "grouped, buffers, cpu or llvm"),
+              cl::value_desc("stage"), cl::cat(category));
+static cl::opt<std::string>
+    targetName("target", cl::desc("cpu, or oracle: the naive reference code"),
+               cl::value_desc("target"), cl::init("cpu"), cl::cat(category));
+static cl::opt<std::string>
+    cpuName("mcpu", cl::desc("processor; native (default) is this machine's"),
+            cl::value_desc("name"), cl::init("native"), cl::cat(category));
+static cl::opt<std::string>
+    linkerName("linker", cl::desc("program that links shared libraries"),
+               cl::value_desc("program"), cl::cat(category));
+static cl::opt<unsigned> optLevel("O", cl::desc("optimisation, 0 to 3"),
+                                  cl::Prefix, cl::init(3), cl::cat(category));
+static cl::list<std::string>
+    warningsAsErrors("Werror",
+                     cl::desc("fallback: code that was not fused or takes a "
+                              "slower road is an error, not a warning"),
+                     cl::value_desc("fallback"), cl::cat(category));
+
 static cl::opt<std::string>
     exampleName("example", cl::desc("print the layer of a published model"),
                 cl::value_desc("name"), cl::cat(category));
@@ -39,25 +81,28 @@ static int fail(const Twine &message) {
   return 1;
 }
 
-/// The output file is opened last, so that a mistake leaves none behind.
-static int writeOutput(StringRef text) {
-  std::string error;
-  std::unique_ptr<llvm::ToolOutputFile> file =
-      openOutputFile(outputFile, &error);
-  if (!file)
-    return fail(error);
-  file->os() << text;
-  file->os().flush();
-  if (std::error_code code = file->os().error()) {
-    file->os().clear_error();
-    return fail("writing '" + outputFile + "': " + code.message());
+/// Writes all files or none; "-" is standard output and comes last.
+static int writeOutputs(std::vector<io::OutputFile> files) {
+  auto printed = std::stable_partition(
+      files.begin(), files.end(),
+      [](const io::OutputFile &file) { return file.path != "-"; });
+  if (files.end() - printed > 1)
+    return fail("only one output can go to standard output");
+  std::string text = printed == files.end() ? "" : std::move(printed->head);
+  files.erase(printed, files.end());
+  if (io::Status status = io::writeFiles(files); !status)
+    return fail(status.message());
+  llvm::outs() << text;
+  llvm::outs().flush();
+  if (std::error_code code = llvm::outs().error()) {
+    llvm::outs().clear_error();
+    return fail("writing to standard output: " + code.message());
   }
-  file->keep();
   return 0;
 }
 
 //===----------------------------------------------------------------------===//
-// Modes
+// Examples
 //===----------------------------------------------------------------------===//
 
 static bool wantsExample() {
@@ -71,7 +116,134 @@ static int runExample() {
   llvm::raw_string_ostream os(text);
   if (failed(layer::printExample(request, os, error)))
     return fail(error);
-  return writeOutput(text);
+  return writeOutputs({{outputFile, text, {}}});
+}
+
+//===----------------------------------------------------------------------===//
+// Compilation
+//===----------------------------------------------------------------------===//
+
+namespace {
+struct Request {
+  OutputKind kind = OutputKind::mlir;
+  Stage stage = Stage::llvm;
+  CompileOptions compile;
+};
+} // namespace
+
+/// What the options ask for, or the reason why they ask for nothing that is.
+static llvm::Expected<Request> readOptions() {
+  Request request;
+  auto stage = symbolizeStage(stageName);
+  if (stageName.getNumOccurrences() && !stage)
+    return llvm::createStringError(
+        "there is no stage '" + stageName +
+        "'; stages are moe, routed, grouped, buffers, cpu and llvm");
+  request.stage = stage.value_or(Stage::llvm);
+
+  auto kind = emitName.getNumOccurrences() ? symbolizeOutputKind(emitName)
+                                           : inferOutputKind(outputFile);
+  if (emitName.getNumOccurrences() && !kind)
+    return llvm::createStringError(
+        "--emit knows no '" + emitName +
+        "'; it takes object, shared, llvm-ir, mlir and header");
+  if (!kind && stage)
+    kind = OutputKind::mlir;
+  if (!kind && outputFile == "-")
+    return llvm::createStringError(
+        "name a file by -o, or by --emit what to print");
+  if (!kind)
+    return llvm::createStringError(
+        "the extension of '" + outputFile +
+        "' says not what to write: .o, .so, .ll, .mlir and .h do, and --emit");
+  request.kind = *kind;
+  if (request.kind != OutputKind::mlir && request.stage != Stage::llvm)
+    return llvm::createStringError("--compile-to=" + stageName +
+                                   " leaves IR, which is written by "
+                                   "--emit=mlir, not " +
+                                   stringifyOutputKind(*kind));
+  bool describesEntries = request.stage >= Stage::cpu;
+  if (!headerFile.empty() && !describesEntries)
+    return llvm::createStringError("--header needs the stage cpu or llvm");
+
+  if (targetName != "cpu" && targetName != "oracle")
+    return llvm::createStringError("there is no target '" + targetName +
+                                   "'; targets are cpu and oracle");
+  request.compile.target =
+      targetName == "oracle" ? CompileTarget::oracle : CompileTarget::cpu;
+  if (optLevel > 3)
+    return llvm::createStringError("-O takes 0, 1, 2 or 3");
+  request.compile.optLevel = optLevel;
+  request.compile.cpu = cpuName;
+  for (StringRef warning : warningsAsErrors)
+    if (warning != "fallback")
+      return llvm::createStringError("--Werror knows no '" + warning +
+                                     "'; it takes fallback");
+  request.compile.fallbackIsError = !warningsAsErrors.empty();
+  return std::move(request);
+}
+
+/// The bytes that are asked for, of a module at its last stage.
+static llvm::Expected<std::string> emitOutput(ModuleOp module,
+                                              const Request &request) {
+  if (request.kind == OutputKind::header)
+    return emitHeader(getEntryDescriptions(module), outputFile);
+  if (request.kind == OutputKind::llvmIR)
+    return compileToLLVMText(module, request.compile);
+  if (request.kind == OutputKind::mlir) {
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    module.print(os);
+    os << "\n";
+    return text;
+  }
+  auto bytes = compileToObject(module, request.compile);
+  if (bytes && request.kind == OutputKind::shared)
+    bytes = linkSharedLibrary(
+        **bytes,
+        outputFile == "-" ? "layer.so" : llvm::sys::path::filename(outputFile),
+        linkerName);
+  if (!bytes)
+    return bytes.takeError();
+  return (*bytes)->getBuffer().str();
+}
+
+static int runCompile() {
+  auto request = readOptions();
+  if (!request)
+    return fail(llvm::toString(request.takeError()));
+  std::string error;
+  auto source = openInputFile(inputFile, &error);
+  if (!source)
+    return fail(error);
+
+  DialectRegistry registry;
+  mlir::moe::registerAllDialects(registry);
+  registerAllToLLVMIRTranslations(registry);
+  MLIRContext context(registry);
+  llvm::SourceMgr sources;
+  sources.AddNewSourceBuffer(std::move(source), llvm::SMLoc());
+  SourceMgrDiagnosticHandler handler(sources, &context);
+  // Errors from here to the code are diagnostics, printed with their place.
+  auto module = parseSourceFile<ModuleOp>(sources, &context);
+  if (!module)
+    return 1;
+  if (request->kind != OutputKind::mlir && !hasEntry(*module))
+    return fail(inputFile + ": no function is marked moe.entry");
+  if (failed(lowerModule(*module, request->compile, request->stage)))
+    return 1;
+
+  auto output = emitOutput(*module, *request);
+  if (!output)
+    return fail(inputFile + ": " + llvm::toString(output.takeError()));
+  std::vector<io::OutputFile> files = {{outputFile, std::move(*output), {}}};
+  if (!headerFile.empty()) {
+    auto header = emitHeader(getEntryDescriptions(*module), headerFile);
+    if (!header)
+      return fail(inputFile + ": " + llvm::toString(header.takeError()));
+    files.push_back({headerFile, std::move(*header), {}});
+  }
+  return writeOutputs(std::move(files));
 }
 
 int main(int argc, char **argv) {
@@ -81,7 +253,11 @@ int main(int argc, char **argv) {
                               "Compiles Mixture-of-Experts layers\n");
   if (!settings.empty() && !exampleName.getNumOccurrences())
     return fail("--set needs --example");
+  if (wantsExample() && !inputFile.empty())
+    return fail("an example takes no input file");
   if (wantsExample())
     return runExample();
-  return fail("nothing to do; see --help");
+  if (inputFile.empty())
+    return fail("nothing to do; see --help");
+  return runCompile();
 }

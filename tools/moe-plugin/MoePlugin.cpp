@@ -10,14 +10,14 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Tools/Plugins/DialectPlugin.h"
+#include "mlir/Tools/Plugins/PassPlugin.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Version.h"
-#include "mlir/Tools/Plugins/DialectPlugin.h"
-#include "mlir/Tools/Plugins/PassPlugin.h"
 
 static void registerDialect(mlir::DialectRegistry *registry) {
   registry->insert<mlir::moe::MoeDialect>();

@@ -6,9 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Tools/mlir-reduce/MlirReduceMain.h"
 #include "moe/InitAllDialects.h"
 #include "moe/InitAllPasses.h"
-#include "mlir/Tools/mlir-reduce/MlirReduceMain.h"
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
