@@ -1,4 +1,4 @@
-//===- Compiler.h - C API for compiling in the process ----------*- C -*-===//
+//===- Compiler.h - C API for compiling in the process ----------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

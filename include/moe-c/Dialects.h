@@ -1,4 +1,4 @@
-//===- Dialects.h - C API for registering the dialect -----------*- C -*-===//
+//===- Dialects.h - C API for registering the dialect -----------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

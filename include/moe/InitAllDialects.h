@@ -13,6 +13,7 @@
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
+#include "mlir/Target/LLVMIR/Dialect/All.h"
 
 namespace mlir::moe {
 
@@ -21,6 +22,8 @@ namespace mlir::moe {
 inline void registerAllDialects(DialectRegistry &registry) {
   ::mlir::registerAllDialects(registry);
   ::mlir::registerAllExtensions(registry);
+  // Kernels become PTX inside a pass.
+  ::mlir::registerAllGPUToLLVMIRTranslations(registry);
   registry.insert<MoeDialect>();
   registerAllInterfaces(registry);
 }

@@ -43,12 +43,18 @@ llvm::Expected<moe_entry> JITModule::getEntry(StringRef name) {
   };
   auto run = find(""), workspace = find("_workspace"), pack = find("_pack"),
        info = find("_info");
-  llvm::Error error = llvm::Error::success();
-  for (auto *symbol : {&run, &workspace, &pack, &info})
-    if (!*symbol)
-      error = llvm::joinErrors(std::move(error), symbol->takeError());
-  if (error)
-    return std::move(error);
+  // The first failure says it all: the others follow from it.
+  std::string message;
+  for (auto *symbol : {&run, &workspace, &pack, &info}) {
+    if (*symbol)
+      continue;
+    std::string failure = llvm::toString(symbol->takeError());
+    if (message.empty())
+      message = std::move(failure);
+  }
+  if (!message.empty())
+    return llvm::createStringError("entry '" + name +
+                                   "' cannot be used: " + message);
   return moe_entry{
       info->toPtr<const moe_entry_info *>(), run->toPtr<moe_entry_fn>(),
       workspace->toPtr<moe_workspace_fn>(), pack->toPtr<moe_pack_fn>()};

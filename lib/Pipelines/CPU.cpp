@@ -1,4 +1,4 @@
-//===- CPU.cpp - The road to CPU code ---*- C++ -*-===//
+//===- CPU.cpp - The road to CPU code -------------------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

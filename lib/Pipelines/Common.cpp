@@ -1,4 +1,4 @@
-//===- Common.cpp - Stages, registration, the steps all roads share ---*- C++ -*-===//
+//===- Common.cpp - Stages, registration, the steps all roads share -------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -39,6 +39,8 @@ void moe::buildMoeStage(OpPassManager &pm) {
 }
 
 void moe::buildBuffersStage(OpPassManager &pm) {
+  // While tensors still tell; a buffer's size is that of its destination.
+  pm.addNestedPass<func::FuncOp>(createMoeResolveSizesPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   pm.addPass(bufferization::createEmptyTensorEliminationPass());
@@ -110,6 +112,11 @@ void moe::registerPipelines() {
       [](OpPassManager &pm, const CPUPipelineOptions &options) {
         buildCPUPipeline(pm, options);
       });
+  PassPipelineRegistration<GPUPipelineOptions>(
+      "moe-to-gpu", "layers as outlined GPU kernels on buffers",
+      buildGPUKernels);
+  PassPipelineRegistration<GPUPipelineOptions>(
+      "moe-gpu", "layers to PTX or cubins of one chip", buildGPUPipeline);
   PassPipelineRegistration<>(
       "moe-oracle", "the naive road, the judge of the other",
       [](OpPassManager &pm) { buildOraclePipeline(pm); });

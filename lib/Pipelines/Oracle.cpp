@@ -1,4 +1,4 @@
-//===- Oracle.cpp - The naive road ---*- C++ -*-===//
+//===- Oracle.cpp - The naive road ----------------------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -4,6 +4,8 @@
 """Runs the committed vectors through the compiler and judges the results.
 
 usage: conformance.py [--road ROAD]... [--jobs N] [--keep DIR] [NAME]...
+       conformance.py --list [NAME]...
+       conformance.py --check-groups DIR
 
 NAME is a vector or `group:GROUP`; without one, all vectors run. Every road of
 roads.py is judged by the vector, and cpu by the oracle as well, with the
@@ -14,19 +16,15 @@ is 1 where one failed.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import pathlib
 import sys
 import tempfile
 from collections.abc import Callable
 
-import numpy as np
-
 import roads
 from roads import LayerSpec
 
-import compare  # noqa: E402, found by way of roads
-import generate  # noqa: E402
+import generate  # noqa: E402, found by way of roads
 
 VECTORS = generate.DEFAULT_DIRECTORY
 
@@ -65,25 +63,8 @@ def judge(name: str, wanted: list[str], scratch: pathlib.Path) -> list[str]:
     """What is wrong with a vector, one complaint a line."""
     path = VECTORS / f"{name}.safetensors"
     spec, inputs, expected = generate.load(path)
-    call = roads.Call(
-        spec, path, tuple(inputs), choice_slots=expected["ids"].shape[1]
-    )
-    found: dict[str, dict[str, np.ndarray]] = {}
-    out = []
-    for road in wanted:
-        module = scratch / f"{name}.{road}.mlir"
-        try:
-            roads.build(spec, module, road)
-            found[road] = call.run(module, road)
-            complaints = compare.complaints(spec, found[road], expected)
-        except (roads.RoadError, AssertionError) as error:
-            complaints = [str(error)]
-        out += [f"{road}: {text}" for text in complaints]
-    if not out and {"cpu", "oracle"} <= set(found):
-        base = {**found["oracle"], "magnitude": expected["magnitude"]}
-        complaints = compare.complaints(spec, found["cpu"], base)
-        out += [f"cpu against oracle: {text}" for text in complaints]
-    return out
+    call = roads.Call.of(spec, path, inputs)
+    return roads.judge(call, expected, wanted, scratch / f"{name}.mlir")
 
 
 def select(names: list[str], known: dict[str, str]) -> list[str]:
@@ -101,6 +82,18 @@ def select(names: list[str], known: dict[str, str]) -> list[str]:
     return chosen
 
 
+def check_groups(known: dict[str, str], folder: pathlib.Path) -> list[str]:
+    """Groups without a test in the folder or without a vector."""
+    out = []
+    for group in GROUPS:
+        if group not in known.values():
+            out.append(f"no vector is in the group {group}")
+        test = folder / f"{group}.test"
+        if not test.is_file() or f"group:{group}\n" not in test.read_text():
+            out.append(f"{test}: missing, or does not run its group")
+    return out
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -110,29 +103,30 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--keep", type=pathlib.Path)
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--check-groups", type=pathlib.Path)
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     known = find_vectors()
+    if options.check_groups:
+        wrong = check_groups(known, options.check_groups)
+        print("\n".join(wrong) or "every group has its test")
+        return 1 if wrong else 0
     names = select(options.names, known)
     if options.list:
         for name in names:
             print(f"{known[name]}: {name}")
         return 0
     wanted = options.road or list(roads.ROADS)
-    failed = 0
     with tempfile.TemporaryDirectory() as temporary:
         scratch = options.keep or pathlib.Path(temporary)
         scratch.mkdir(parents=True, exist_ok=True)
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            jobs = [pool.submit(judge, one, wanted, scratch) for one in names]
-            for name, job in zip(names, jobs):
-                complaints = job.result()
-                failed += bool(complaints)
-                print(f"{'FAIL' if complaints else 'ok  '} {name}", flush=True)
-                for text in complaints:
-                    print(f"     {text[:500]}", flush=True)
-    print(f"{len(names) - failed} of {len(names)} vectors agree on "
-          + ", ".join(wanted))  # fmt: skip
+        failed = roads.judge_all(
+            options.jobs, names, lambda name: judge(name, wanted, scratch)
+        )
+    print(
+        f"{len(names) - failed} of {len(names)} vectors agree on "
+        + ", ".join(wanted)
+    )
     return 1 if failed else 0
 
 

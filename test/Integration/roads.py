@@ -14,17 +14,23 @@ the tools alone, which are found on PATH:
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import math
 import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 REFERENCE = pathlib.Path(__file__).resolve().parent.parent / "reference"
 sys.path.insert(0, str(REFERENCE))
 
+import compare  # noqa: E402
+import routing  # noqa: E402
 from generate import operand_contents, pack  # noqa: E402
 from spec import LayerSpec  # noqa: E402
 
@@ -88,29 +94,62 @@ def build(
         module.write_text(text)
 
 
+def choice_slots(spec: LayerSpec, tokens: int, groups: int) -> int:
+    """C of the result ids [E, C] of expert choice: the rule's own bound.
+
+    Exact for one group. Several groups have no more together than the sum of
+    their shares and what each may be rounded or lifted up by.
+    """
+    if groups == 1:
+        return min(tokens, routing.capacity(spec, tokens))
+    if spec.capacity_fixed:
+        return min(tokens, groups * spec.capacity_fixed)
+    share = math.ceil(spec.capacity_factor * tokens / spec.experts)
+    slack = spec.capacity_multiple + spec.capacity_min
+    return min(tokens, share + groups * slack)
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of a built module.
-
-    choice_slots: C where experts choose, which no operand tells.
-    """
+    """One call of a built module with the operands of a file."""
 
     spec: LayerSpec
     operands: pathlib.Path
-    operand_names: tuple[str, ...]
-    choice_slots: int = 0
+    names: tuple[str, ...]
+    tokens: int
+    groups: int = 1
     threads: int = 2
     results: tuple[str, ...] = RESULTS
 
-    def run(self, module: pathlib.Path, road: str) -> dict[str, np.ndarray]:
-        """The results, in the precision in which they were written."""
+    @staticmethod
+    def of(
+        spec: LayerSpec,
+        operands: pathlib.Path,
+        inputs: dict[str, np.ndarray],
+        **keys: Any,
+    ) -> Call:
+        """The call with `inputs`, which `operands` holds."""
+        groups = 1
+        if spec.group_offsets:
+            groups = len(inputs["group_offsets"]) - 1
+        tokens = inputs["x"].shape[0]
+        return Call(spec, operands, tuple(inputs), tokens, groups, **keys)
+
+    def words(self, module: pathlib.Path, road: str) -> list[str]:
+        """The command line of moe-run, without destinations."""
         words = ["moe-run", str(module), f"--threads={self.threads}"]
         if road == "oracle":
             words.append("--target=oracle")
-        for name in self.operand_names:
+        for name in self.names:
             words.append(f"--arg={name}={self.operands}#{name}")
         if self.spec.router == "expert_choice" and "ids" in self.results:
-            words.append(f"--dim=C={self.choice_slots}")
+            slots = choice_slots(self.spec, self.tokens, self.groups)
+            words.append(f"--dim=C={slots}")
+        return words
+
+    def run(self, module: pathlib.Path, road: str) -> dict[str, np.ndarray]:
+        """The results, in the precision in which they were written."""
+        words = self.words(module, road)
         paths = {
             name: module.with_suffix(f".{road}.{name}.npy")
             for name in self.results
@@ -120,3 +159,62 @@ class Call:
             words.append(f"--out={name}={path}")
         run_tool(words)
         return {name: np.load(path) for name, path in paths.items()}
+
+
+def widened(call: Call, expected: dict[str, Any]) -> dict[str, Any]:
+    """Expected results with ids and weights [E, C] filled up to C."""
+    if call.spec.router != "expert_choice":
+        return expected
+    slots = choice_slots(call.spec, call.tokens, call.groups)
+    short = ((0, 0), (0, slots - expected["ids"].shape[1]))
+    return {
+        **expected,
+        "ids": np.pad(expected["ids"], short, constant_values=-1),
+        "weights": np.pad(expected["weights"], short),
+    }
+
+
+def judge(
+    call: Call,
+    expected: dict[str, Any],
+    wanted: Sequence[str],
+    module: pathlib.Path,
+) -> list[str]:
+    """What is wrong with the results of the wanted roads, one text each.
+
+    Every road is judged by `expected`, cpu by the oracle as well. Modules and
+    results lie beside `module`.
+    """
+    expected = widened(call, expected)
+    found: dict[str, dict[str, np.ndarray]] = {}
+    out = []
+    for road in wanted:
+        own = module.with_suffix(f".{road}.mlir")
+        try:
+            build(call.spec, own, road, call.results)
+            found[road] = call.run(own, road)
+            texts = compare.complaints(call.spec, found[road], expected)
+        except (RoadError, AssertionError) as error:
+            texts = [str(error)]
+        out += [f"{road}: {text}" for text in texts]
+    if not out and {"cpu", "oracle"} <= set(found):
+        base = {**found["oracle"], "magnitude": expected["magnitude"]}
+        texts = compare.complaints(call.spec, found["cpu"], base)
+        out += [f"cpu against oracle: {text}" for text in texts]
+    return out
+
+
+def judge_all(
+    jobs: int,
+    names: Sequence[str],
+    judge_one: Callable[[str], list[str]],
+) -> int:
+    """Judges every name, prints a line for each; the number that failed."""
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for name, texts in zip(names, pool.map(judge_one, names)):
+            failed += bool(texts)
+            print(f"{'FAIL' if texts else 'ok  '} {name}", flush=True)
+            for text in texts:
+                print(f"     {text[:500]}", flush=True)
+    return failed

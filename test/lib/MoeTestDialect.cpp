@@ -93,6 +93,7 @@ LogicalResult RuleBreakerAttr::verify(EmitError emitError, StringRef rule) {
 }
 
 void moe_test::registerMoeTestLib(DialectRegistry &registry) {
+  registerTestLaunchToLoopsPass();
   registry.insert<MoeTestDialect>();
   registry.addExtension(
       +[](MLIRContext *context, MoeTestDialect *) { attachModels(*context); });

@@ -15,8 +15,11 @@ class DialectRegistry;
 
 namespace mlir::moe_test {
 
-/// Registers the dialect moe_test and the models that it attaches from outside.
+/// Registers the dialect moe_test, the models that it attaches from outside,
+/// and the passes of tests.
 void registerMoeTestLib(DialectRegistry &registry);
+
+void registerTestLaunchToLoopsPass();
 
 } // namespace mlir::moe_test
 

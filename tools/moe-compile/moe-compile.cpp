@@ -131,9 +131,8 @@ struct Request {
 };
 } // namespace
 
-/// What the options ask for, or the reason why they ask for nothing that is.
-static llvm::Expected<Request> readOptions() {
-  Request request;
+/// Reads what the options ask for; an error where they contradict each other.
+static llvm::Error readOptions(Request &request) {
   auto stage = symbolizeStage(stageName);
   if (stageName.getNumOccurrences() && !stage)
     return llvm::createStringError(
@@ -180,7 +179,7 @@ static llvm::Expected<Request> readOptions() {
       return llvm::createStringError("--Werror knows no '" + warning +
                                      "'; it takes fallback");
   request.compile.fallbackIsError = !warningsAsErrors.empty();
-  return std::move(request);
+  return llvm::Error::success();
 }
 
 /// The bytes that are asked for, of a module at its last stage.
@@ -209,9 +208,9 @@ static llvm::Expected<std::string> emitOutput(ModuleOp module,
 }
 
 static int runCompile() {
-  auto request = readOptions();
-  if (!request)
-    return fail(llvm::toString(request.takeError()));
+  Request request;
+  if (llvm::Error wrong = readOptions(request))
+    return fail(llvm::toString(std::move(wrong)));
   std::string error;
   auto source = openInputFile(inputFile, &error);
   if (!source)
@@ -228,12 +227,12 @@ static int runCompile() {
   auto module = parseSourceFile<ModuleOp>(sources, &context);
   if (!module)
     return 1;
-  if (request->kind != OutputKind::mlir && !hasEntry(*module))
+  if (request.kind != OutputKind::mlir && !hasEntry(*module))
     return fail(inputFile + ": no function is marked moe.entry");
-  if (failed(lowerModule(*module, request->compile, request->stage)))
+  if (failed(lowerModule(*module, request.compile, request.stage)))
     return 1;
 
-  auto output = emitOutput(*module, *request);
+  auto output = emitOutput(*module, request);
   if (!output)
     return fail(inputFile + ": " + llvm::toString(output.takeError()));
   std::vector<io::OutputFile> files = {{outputFile, std::move(*output), {}}};

@@ -1,4 +1,4 @@
-//===- LayerCost.cpp - Work of one call of a layer ---*- C++ -*-===//
+//===- LayerCost.cpp - Work of one call of a layer ------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

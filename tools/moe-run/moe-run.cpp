@@ -1,4 +1,4 @@
-//===- moe-run.cpp - Compile and call a layer ---*- C++ -*-===//
+//===- moe-run.cpp - Compile and call a layer -----------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- TestFiles.h - Files for the tests of readers ----------- -*- C++ -*-===//
+//===- TestFiles.h - Files for the tests of readers -------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

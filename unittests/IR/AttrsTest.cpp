@@ -1,4 +1,4 @@
-//===- AttrsTest.cpp - Attributes from C++ ---*- C++ -*-===//
+//===- AttrsTest.cpp - Attributes from C++ --------------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- LayoutTest.cpp - Shapes of weights by their layout ---*- C++ -*-===//
+//===- LayoutTest.cpp - Shapes of weights by their layout -----------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -82,6 +82,57 @@ def ConvertMoeToCPUPass : Pass<"convert-moe-to-cpu", "::mlir::func::FuncOp"> {
   ];
 }
 
+def ConvertMoeGatingToGPUPass
+    : Pass<"convert-moe-gating-to-gpu", "::mlir::func::FuncOp"> {
+  let summary = "gate and token choice as one GPU kernel";
+  let description = [{
+    Precondition: stage `routed`, on tensors; results go to memrefs. Each
+    scf.forall over token tiles becomes a gpu.launch whose block is a tile and
+    whose thread is a token; a pair of moe.gate and moe.route without a loop
+    becomes one with blocks of `threads`. Postcondition: no op of the dialect;
+    the kernel works on memrefs but for the token body, unchanged and on
+    tensors of private memory, which bufferizes like all else.
+
+    An op or an operand without GPU code is named in an error and nothing of
+    its routing is changed. Rows are loaded 16 bytes at a time where H allows;
+    a cf.assert in front of the launch checks the pointers for it.
+
+    See test/Conversion/MoeToGPU/gating.mlir.
+  }];
+  let options = [
+    Option<"threads", "threads", "int64_t", "128",
+           "tokens in a block where no loop says so">
+  ];
+  let statistics = [
+    Statistic<"numKernels", "num-kernels", "kernels made">
+  ];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::bufferization::BufferizationDialect",
+    "::mlir::cf::ControlFlowDialect", "::mlir::gpu::GPUDialect",
+    "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect",
+    "::mlir::vector::VectorDialect"
+  ];
+}
+
+def MoeAttachNVVMTargetPass
+    : Pass<"moe-attach-nvvm-target", "::mlir::ModuleOp"> {
+  let summary = "the NVIDIA GPU that kernels are compiled for";
+  let description = [{
+    Gives every gpu.module the target of a chip, with a PTX version that fits
+    it. A chip that is not in the table is an error.
+
+    See test/Pipelines/gpu-gate.mlir.
+  }];
+  let options = [
+    Option<"chip", "chip", "std::string", "\"sm_80\"", "sm_80, sm_90a, ...">
+  ];
+  let dependentDialects = [
+    "::mlir::gpu::GPUDialect", "::mlir::NVVM::NVVMDialect"
+  ];
+}
+
 def MoePlanWorkspacePass : Pass<"moe-plan-workspace", "::mlir::ModuleOp"> {
   let summary = "every buffer of an entry from one workspace";
   let description = [{

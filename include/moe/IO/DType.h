@@ -1,4 +1,4 @@
-//===- DType.h - Element types of files and tensors ----------- -*- C++ -*-===//
+//===- DType.h - Element types of files and tensors -------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

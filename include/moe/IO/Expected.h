@@ -1,4 +1,4 @@
-//===- Expected.h - A value or one message -------------------- -*- C++ -*-===//
+//===- Expected.h - A value or one message ----------------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- Files.h - Mapped reading, all-or-nothing writing ------- -*- C++ -*-===//
+//===- Files.h - Mapped reading, all-or-nothing writing ---------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

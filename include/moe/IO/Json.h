@@ -1,4 +1,4 @@
-//===- Json.h - Strict JSON for headers ----------------------- -*- C++ -*-===//
+//===- Json.h - Strict JSON for headers -------------------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- Safetensors.h - Safetensors files and their index ------ -*- C++ -*-===//
+//===- Safetensors.h - Safetensors files and their index --------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

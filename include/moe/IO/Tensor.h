@@ -1,4 +1,4 @@
-//===- Tensor.h - An owned or mapped compact tensor ----------- -*- C++ -*-===//
+//===- Tensor.h - An owned or mapped compact tensor -------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

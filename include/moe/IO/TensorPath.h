@@ -1,4 +1,4 @@
-//===- TensorPath.h - Tensors named on a command line --------- -*- C++ -*-===//
+//===- TensorPath.h - Tensors named on a command line -----------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

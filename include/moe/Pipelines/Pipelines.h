@@ -8,7 +8,8 @@
 //
 // S1 moe -> S2 routed -> S3 grouped -> S4 buffers -> S5 cpu -> S6 llvm. Each
 // step is a registered pipeline of its own and ends in a check; `moe-cpu` runs
-// them all. `moe-oracle` takes the naive road to S6.
+// them all. `moe-oracle` takes the naive road to S6, and `moe-gpu` the way from
+// S2 to kernels.
 //
 //===----------------------------------------------------------------------===//
 
@@ -38,6 +39,19 @@ struct CPUPipelineOptions : public PassPipelineOptions<CPUPipelineOptions> {
 struct OraclePipelineOptions
     : public PassPipelineOptions<OraclePipelineOptions> {};
 
+struct GPUPipelineOptions : public PassPipelineOptions<GPUPipelineOptions> {
+  Option<std::string> chip{*this, "chip",
+                           llvm::cl::desc("sm_80, sm_90a, ..."),
+                           llvm::cl::init("sm_80")};
+  Option<std::string> format{
+      *this, "format",
+      llvm::cl::desc("what the module holds in the end: isa (PTX) or bin"),
+      llvm::cl::init("isa")};
+  Option<int64_t> threads{*this, "threads",
+                          llvm::cl::desc("tokens in a block of the gating"),
+                          llvm::cl::init(128)};
+};
+
 /// The steps, each from the stage before.
 void buildMoeStage(OpPassManager &pm);
 void buildRoutedStage(OpPassManager &pm, const CPUPipelineOptions &options);
@@ -50,6 +64,11 @@ void buildLLVMStage(OpPassManager &pm);
 void buildCPUPipeline(OpPassManager &pm, const CPUPipelineOptions &options,
                       Stage last = Stage::llvm);
 void buildOraclePipeline(OpPassManager &pm, Stage last = Stage::llvm);
+
+/// Layers to kernels on buffers, outlined, and from there to PTX or a cubin
+/// inside a gpu.binary.
+void buildGPUKernels(OpPassManager &pm, const GPUPipelineOptions &options);
+void buildGPUPipeline(OpPassManager &pm, const GPUPipelineOptions &options);
 
 void registerPipelines();
 

@@ -1,4 +1,4 @@
-//===- Benchmark.h - Repeated timed calls --------------------- -*- C++ -*-===//
+//===- Benchmark.h - Repeated timed calls -----------------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

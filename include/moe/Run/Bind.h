@@ -1,4 +1,4 @@
-//===- Bind.h - Arguments of a call from the command line ----- -*- C++ -*-===//
+//===- Bind.h - Arguments of a call from the command line -------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

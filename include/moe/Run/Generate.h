@@ -1,4 +1,4 @@
-//===- Generate.h - Generated arguments ----------------------- -*- C++ -*-===//
+//===- Generate.h - Generated arguments -------------------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

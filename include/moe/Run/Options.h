@@ -1,4 +1,4 @@
-//===- Options.h - The command line of moe-run ---------------- -*- C++ -*-===//
+//===- Options.h - The command line of moe-run ------------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- Run.h - moe-run without its compiler ------------------- -*- C++ -*-===//
+//===- Run.h - moe-run without its compiler ---------------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- moe_rt.h - The runtime's C interface ---------------------*- C -*-===//
+//===- moe_rt.h - The runtime's C interface ---------------------*- C++ -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- CombineSlotsToVector.cpp - moe.combine_slots on buffers ---*- C++ -*-===//
+//===- CombineSlotsToVector.cpp - moe.combine_slots on buffers ------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- GroupToLoops.cpp - moe.group on buffers ---*- C++ -*-===//
+//===- GroupToLoops.cpp - moe.group on buffers ----------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- GroupedMatmulToVector.cpp - moe.grouped_matmul on buffers ---*- C++ -*-===//
+//===- GroupedMatmulToVector.cpp - moe.grouped_matmul on buffers ----------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- MoeToCPU.cpp - The primitives as CPU code ---*- C++ -*-===//
+//===- MoeToCPU.cpp - The primitives as CPU code --------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

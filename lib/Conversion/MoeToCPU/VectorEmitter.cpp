@@ -1,4 +1,4 @@
-//===- VectorEmitter.cpp - Vectors of a row, tails masked ---*- C++ -*-===//
+//===- VectorEmitter.cpp - Vectors of a row, tails masked -----------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

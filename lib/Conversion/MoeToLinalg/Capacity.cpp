@@ -68,9 +68,10 @@ class LimitCapacityLowering final : public Lowering<LimitCapacityOp> {
     Value weights = op.getWeights();
     KeyOrder order(b, cast<FloatType>(getElementType(weights)));
     Value keys = emitList(b, getAsOpFoldResult(count), order.getKeyType());
+    Value group = emitSliceRows(b, weights, getAsOpFoldResult(begin),
+                                getAsOpFoldResult(count));
     keys = emitMapIndexed(b, keys, [&](Value member) {
-      Value token = emitAdd(b, begin, member);
-      return order.encode(emitRead(b, weights, {token, emitIndex(b, 0)}));
+      return order.encode(emitRead(b, group, {member, emitIndex(b, 0)}));
     });
     return emitDescendingOrder(b, order, keys);
   }

@@ -1,4 +1,4 @@
-//===- AssertsToStatus.cpp - cf.assert as a returned error ---*- C++ -*-===//
+//===- AssertsToStatus.cpp - cf.assert as a returned error ----------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- EmitEntry.cpp - C entry points and descriptions ---*- C++ -*-===//
+//===- EmitEntry.cpp - C entry points and descriptions --------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -7,13 +7,13 @@
 //===----------------------------------------------------------------------===//
 
 #include "RuntimeABI.h"
-#include "moe/Conversion/Passes.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Runtime/moe_rt.h"
 #include "mlir/Conversion/LLVMCommon/MemRefBuilder.h"
 #include "mlir/Conversion/LLVMCommon/TypeConverter.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Runtime/moe_rt.h"
 #include <cstring>
 #include <vector>
 
@@ -26,10 +26,6 @@ using namespace mlir;
 using namespace mlir::moe;
 
 namespace {
-
-/// The largest size a symbol may have where the function gives no bound: the
-/// grouped form counts assignments in i32, and a token has at most 128 slots.
-constexpr int64_t kDefaultBound = int64_t(1) << 24;
 
 //===----------------------------------------------------------------------===//
 // Descriptions
@@ -61,7 +57,7 @@ private:
     return success();
   }
   FailureOr<int64_t> getSymbol(StringRef name);
-  static moe_dtype getDType(Type type);
+  static std::optional<moe_dtype> getDType(Type type);
 
   func::FuncOp function;
   std::vector<moe_arg_info> args;
@@ -69,15 +65,21 @@ private:
   moe_entry_info head; // Ends in an array, so it stands last.
 };
 
-moe_dtype InfoBuilder::getDType(Type type) {
+/// Types of the ABI: an f8 has no code of its own there, and elements narrower
+/// than a byte would be packed there but not in memory here.
+std::optional<moe_dtype> InfoBuilder::getDType(Type type) {
   auto bits = static_cast<uint8_t>(type.getIntOrFloatBitWidth());
   if (type.isBF16())
-    return {4, bits, 1};
-  if (isa<FloatType>(type))
-    return {2, bits, 1};
+    return moe_dtype{4, bits, 1};
+  if (type.isF16() || type.isF32() || type.isF64())
+    return moe_dtype{2, bits, 1};
   if (type.isInteger(1))
-    return {6, 8, 1};
-  return {static_cast<uint8_t>(type.isUnsignedInteger() ? 1 : 0), bits, 1};
+    return moe_dtype{6, 8, 1};
+  for (unsigned width : {8, 16, 32, 64})
+    if (type.isInteger(width))
+      return moe_dtype{static_cast<uint8_t>(type.isUnsignedInteger() ? 1 : 0),
+                       bits, 1};
+  return std::nullopt;
 }
 
 FailureOr<int64_t> InfoBuilder::getSymbol(StringRef name) {
@@ -91,9 +93,8 @@ FailureOr<int64_t> InfoBuilder::getSymbol(StringRef name) {
   if (failed(copyText(name, head.symbol_name[index],
                       sizeof head.symbol_name[index], "size name")))
     return failure();
-  int64_t bound = kDefaultBound;
-  if (auto bounds =
-          function->getAttrOfType<DictionaryAttr>(kBoundsAttrName))
+  int64_t bound = kDefaultSizeBound;
+  if (auto bounds = function->getAttrOfType<DictionaryAttr>(kBoundsAttrName))
     if (auto given = bounds.getAs<IntegerAttr>(name))
       bound = given.getInt();
   head.symbol_bound[index] = bound;
@@ -122,7 +123,12 @@ LogicalResult InfoBuilder::addArgument(unsigned index, bool isInput) {
     return function.emitOpError("argument '")
            << name.getValue() << "' has more than " << MOE_MAX_RANK
            << " dimensions";
-  info.dtype = getDType(type.getElementType());
+  std::optional<moe_dtype> dtype = getDType(type.getElementType());
+  if (!dtype)
+    return function.emitOpError("argument '")
+           << name.getValue() << "' is of " << type.getElementType()
+           << ", a type that the runtime's ABI does not describe";
+  info.dtype = *dtype;
   info.rank = static_cast<int32_t>(type.getRank());
   auto dims = function.getArgAttrOfType<ArrayAttr>(index, kDimsAttrName);
   for (int64_t dim = 0; dim < type.getRank(); ++dim) {
@@ -230,8 +236,7 @@ void EntryEmitter::returnUnlessOk(Value status) {
 /// A context of another version has another function table: nothing of it is
 /// called.
 void EntryEmitter::returnUnlessAbiFits(Value context) {
-  Value version =
-      abi.loadAt(i32, context, offsetof(moe_context, abi_version));
+  Value version = abi.loadAt(i32, context, offsetof(moe_context, abi_version));
   Value fits = LLVM::ICmpOp::create(b, LLVM::ICmpPredicate::eq, version,
                                     abi.constant(i32, MOE_ABI_VERSION));
   returnUnlessOk(LLVM::SelectOp::create(b, fits, abi.constant(i32, MOE_OK),
@@ -239,16 +244,15 @@ void EntryEmitter::returnUnlessAbiFits(Value context) {
 }
 
 /// A checked tensor view as a memref: its data, its sizes, compact strides.
-Value EntryEmitter::emitMemRef(Value tensors, unsigned index,
-                               MemRefType type) {
+Value EntryEmitter::emitMemRef(Value tensors, unsigned index, MemRefType type) {
   Value tensor = abi.byteOffset(tensors, index * sizeof(moe_tensor));
   Value data = abi.loadAt(pointer, tensor, offsetof(moe_tensor, data));
   Value skip = abi.loadAt(i64, tensor, offsetof(moe_tensor, byte_offset));
   Value address = LLVM::GEPOp::create(b, pointer, b.getI8Type(), data,
                                       ArrayRef<LLVM::GEPArg>{skip});
   Value shape = abi.loadAt(pointer, tensor, offsetof(moe_tensor, shape));
-  auto descriptor = MemRefDescriptor::poison(b, b.getLoc(),
-                                             converter.convertType(type));
+  auto descriptor =
+      MemRefDescriptor::poison(b, b.getLoc(), converter.convertType(type));
   descriptor.setAllocatedPtr(b, b.getLoc(), address);
   descriptor.setAlignedPtr(b, b.getLoc(), address);
   descriptor.setConstantOffset(b, b.getLoc(), 0);
@@ -271,15 +275,14 @@ Value EntryEmitter::emitNeeded(ArrayRef<Value> inputs) {
   SmallVector<Value> arguments(inputs);
   for (unsigned i = 0; i < numOutputs; ++i) {
     MemRefType type = typeOf(numInputs + i);
-    auto none = MemRefDescriptor::poison(b, b.getLoc(),
-                                         converter.convertType(type));
+    auto none =
+        MemRefDescriptor::poison(b, b.getLoc(), converter.convertType(type));
     arguments.push_back(
         UnrealizedConversionCastOp::create(b, type, Value(none)).getResult(0));
   }
   auto sizeFunction = module.lookupSymbol<func::FuncOp>(
       getWorkspaceFunctionName(function.getName()));
-  Value bytes =
-      func::CallOp::create(b, sizeFunction, arguments).getResult(0);
+  Value bytes = func::CallOp::create(b, sizeFunction, arguments).getResult(0);
   return UnrealizedConversionCastOp::create(b, i64, bytes).getResult(0);
 }
 
@@ -291,9 +294,8 @@ void EntryEmitter::emitRun() {
         bytes = entry.getArgument(4);
   returnUnlessAbiFits(context);
   Value description = LLVM::AddressOfOp::create(b, info);
-  returnUnlessOk(abi.callThrough(context,
-                                 offsetof(moe_context, check_inputs), i32,
-                                 {context, description, in}));
+  returnUnlessOk(abi.callThrough(context, offsetof(moe_context, check_inputs),
+                                 i32, {context, description, in}));
   SmallVector<Value> arguments;
   for (unsigned i = 0; i < numInputs; ++i)
     arguments.push_back(emitMemRef(in, i, typeOf(i)));
@@ -326,9 +328,8 @@ void EntryEmitter::emitWorkspace() {
   Value context = entry.getArgument(0), in = entry.getArgument(1);
   returnUnlessAbiFits(context);
   Value description = LLVM::AddressOfOp::create(b, info);
-  returnUnlessOk(abi.callThrough(context,
-                                 offsetof(moe_context, check_inputs), i32,
-                                 {context, description, in}));
+  returnUnlessOk(abi.callThrough(context, offsetof(moe_context, check_inputs),
+                                 i32, {context, description, in}));
   SmallVector<Value> arguments;
   for (unsigned i = 0; i < numInputs; ++i)
     arguments.push_back(emitMemRef(in, i, typeOf(i)));
@@ -360,10 +361,10 @@ LogicalResult EntryEmitter::emitPack() {
   returnUnlessAbiFits(context);
   Value zero = abi.constant(i64, 0);
   Value none = LLVM::ZeroOp::create(b, pointer);
-  returnUnlessOk(abi.callThrough(
-      context, offsetof(moe_context, check), i32,
-      {context, LLVM::AddressOfOp::create(b, packInfo), in, out, none, zero,
-       zero}));
+  returnUnlessOk(
+      abi.callThrough(context, offsetof(moe_context, check), i32,
+                      {context, LLVM::AddressOfOp::create(b, packInfo), in, out,
+                       none, zero, zero}));
   for (auto [place, index] : llvm::enumerate(packed))
     memref::CopyOp::create(b, emitMemRef(in, place, typeOf(index)),
                            emitMemRef(out, place, typeOf(index)));
@@ -390,7 +391,14 @@ LogicalResult EntryEmitter::run() {
   emitWorkspace();
   if (failed(emitPack()))
     return failure();
-  // From here on it is a function like any other.
+  // From here on it is a function like any other, under a name that no function
+  // of C has: an entry may be called exp, and call that of the math library.
+  std::string inner = (function.getName() + ".body").str();
+  if (module.lookupSymbol(inner) ||
+      failed(SymbolTable::replaceAllSymbolUses(function, b.getStringAttr(inner),
+                                               module)))
+    return function.emitOpError("cannot be renamed to '") << inner << "'";
+  function.setName(inner);
   function.setPrivate();
   function->removeAttr(kEntryAttrName);
   function->removeAttr(kNumInputsAttrName);

@@ -1,4 +1,4 @@
-//===- OutlineParallel.cpp - scf.forall as a call of parallel_for ---*- C++ -*-===//
+//===- OutlineParallel.cpp - scf.forall as a call of parallel_for ---------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

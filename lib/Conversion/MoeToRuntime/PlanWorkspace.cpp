@@ -1,4 +1,4 @@
-//===- PlanWorkspace.cpp - Every buffer of an entry from one workspace ---*- C++ -*-===//
+//===- PlanWorkspace.cpp - Every buffer of an entry from one workspace ----===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -51,6 +51,76 @@ Value emitBytes(ImplicitLocOpBuilder &b, memref::AllocOp alloc) {
   return arith::MulIOp::create(b, units, mask);
 }
 
+/// `buffer`, of at least the alloc's size, as the alloc's type and size: the same
+/// place with the compact strides of the smaller size.
+Value castToSize(OpBuilder &b, memref::AllocOp alloc, Value buffer) {
+  SmallVector<OpFoldResult> sizes = alloc.getMixedSizes(), strides;
+  OpFoldResult stride = b.getIndexAttr(1);
+  AffineExpr product = b.getAffineSymbolExpr(0) * b.getAffineSymbolExpr(1);
+  for (OpFoldResult size : llvm::reverse(sizes)) {
+    strides.insert(strides.begin(), stride);
+    stride = affine::makeComposedFoldedAffineApply(
+        b, alloc.getLoc(), AffineMap::get(0, 2, product), {stride, size});
+  }
+  return memref::ReinterpretCastOp::create(b, alloc.getLoc(), alloc.getType(),
+                                           buffer, b.getIndexAttr(0), sizes,
+                                           strides);
+}
+
+/// Finds values in front of the outermost loop that sizes inside cannot exceed.
+class SizeBounds {
+public:
+  SizeBounds(func::FuncOp function) : function(function) {}
+
+  /// A bound of `size`, a size of `user`; null where none is found.
+  Value find(Value size, Operation *user);
+
+private:
+  Value findOfBuffer(Value buffer, int64_t dim, Operation *user);
+
+  func::FuncOp function;
+};
+
+Value SizeBounds::find(Value size, Operation *user) {
+  if (size.getParentBlock() == &function.getBody().front())
+    return size;
+  // A slice is no larger than what it is taken of.
+  for (Operation *other : size.getUsers()) {
+    auto slice = dyn_cast<memref::SubViewOp>(other);
+    if (!slice || !slice->getBlock()->findAncestorOpInBlock(*user))
+      continue;
+    for (auto [dim, sliceSize] : llvm::enumerate(slice.getMixedSizes()))
+      if (sliceSize == OpFoldResult(size) &&
+          isConstantIntValue(slice.getMixedStrides()[dim], 1))
+        if (Value bound = findOfBuffer(slice.getSource(), dim, slice))
+          return bound;
+  }
+  return {};
+}
+
+Value SizeBounds::findOfBuffer(Value buffer, int64_t dim, Operation *user) {
+  auto type = cast<MemRefType>(buffer.getType());
+  OpBuilder start = OpBuilder::atBlockBegin(&function.getBody().front());
+  if (!type.isDynamicDim(dim))
+    return arith::ConstantIndexOp::create(start, user->getLoc(),
+                                          type.getDimSize(dim));
+  if (auto argument = dyn_cast<BlockArgument>(buffer))
+    return argument.getOwner() == start.getInsertionBlock()
+               ? memref::DimOp::create(start, user->getLoc(), buffer, dim)
+                     .getResult()
+               : Value();
+  OpFoldResult size;
+  if (auto alloc = buffer.getDefiningOp<memref::AllocOp>())
+    size = alloc.getMixedSizes()[dim];
+  else if (auto cast = buffer.getDefiningOp<memref::ReinterpretCastOp>())
+    size = cast.getMixedSizes()[dim];
+  else if (auto slice = buffer.getDefiningOp<memref::SubViewOp>();
+           slice && slice.getDroppedDims().none())
+    size = slice.getMixedSizes()[dim];
+  auto value = dyn_cast_if_present<Value>(size);
+  return value ? find(value, buffer.getDefiningOp()) : Value();
+}
+
 class WorkspacePlan {
 public:
   WorkspacePlan(func::FuncOp function, int64_t maxStackBytes)
@@ -61,7 +131,7 @@ public:
 
 private:
   LogicalResult moveToStack(memref::AllocOp alloc, scf::ForallOp task);
-  LogicalResult hoist(memref::AllocOp alloc);
+  FailureOr<memref::AllocOp> hoist(memref::AllocOp alloc);
   LogicalResult emitWorkspaceFunction(Value total);
   void dropDeallocs();
 
@@ -100,17 +170,7 @@ LogicalResult WorkspacePlan::moveToStack(memref::AllocOp alloc,
                                           b.getI64IntegerAttr(kAlignment));
   if (!alloc.getDynamicSizes().empty()) {
     b.setInsertionPoint(alloc);
-    // The same place with the compact strides of the smaller size.
-    SmallVector<OpFoldResult> sizes = alloc.getMixedSizes(), strides;
-    OpFoldResult stride = b.getIndexAttr(1);
-    AffineExpr product = b.getAffineSymbolExpr(0) * b.getAffineSymbolExpr(1);
-    for (OpFoldResult size : llvm::reverse(sizes)) {
-      strides.insert(strides.begin(), stride);
-      stride = affine::makeComposedFoldedAffineApply(
-          b, alloc.getLoc(), AffineMap::get(0, 2, product), {stride, size});
-    }
-    buffer = memref::ReinterpretCastOp::create(
-        b, alloc.getLoc(), type, buffer, b.getIndexAttr(0), sizes, strides);
+    buffer = castToSize(b, alloc, buffer);
   }
   alloc.replaceAllUsesWith(buffer);
   alloc.erase();
@@ -118,19 +178,33 @@ LogicalResult WorkspacePlan::moveToStack(memref::AllocOp alloc,
   return success();
 }
 
-/// Moves an alloc of a sequential loop in front of the outermost one: every
-/// iteration writes before it reads, so that one buffer serves all.
-LogicalResult WorkspacePlan::hoist(memref::AllocOp alloc) {
+/// Moves an alloc of a sequential loop in front of the outermost one, at its
+/// largest size where that changes: every iteration writes before it reads, so
+/// that one buffer serves all.
+FailureOr<memref::AllocOp> WorkspacePlan::hoist(memref::AllocOp alloc) {
   Operation *outermost = alloc;
   while (outermost->getParentOp() != function)
     outermost = outermost->getParentOp();
   if (outermost == alloc)
-    return success();
-  for (Value size : alloc.getDynamicSizes())
-    if (size.getParentRegion() != &function.getBody())
-      return alloc.emitOpError("of a loop has a size that changes with it");
-  alloc->moveBefore(outermost);
-  return success();
+    return alloc;
+  SmallVector<Value> bounds;
+  for (Value size : alloc.getDynamicSizes()) {
+    bounds.push_back(SizeBounds(function).find(size, alloc));
+    if (!bounds.back())
+      return alloc.emitOpError("of a loop has a size that changes with it, and "
+                               "no bound of it was found");
+  }
+  if (llvm::equal(bounds, alloc.getDynamicSizes())) {
+    alloc->moveBefore(outermost);
+    return alloc;
+  }
+  OpBuilder b(outermost);
+  auto largest = memref::AllocOp::create(b, alloc.getLoc(), alloc.getType(),
+                                         bounds, alloc.getAlignmentAttr());
+  b.setInsertionPoint(alloc);
+  alloc.replaceAllUsesWith(castToSize(b, alloc, largest));
+  alloc.erase();
+  return largest;
 }
 
 void WorkspacePlan::dropDeallocs() {
@@ -191,9 +265,10 @@ LogicalResult WorkspacePlan::run() {
         return failure();
       continue;
     }
-    if (failed(hoist(alloc)))
+    FailureOr<memref::AllocOp> hoisted = hoist(alloc);
+    if (failed(hoisted))
       return failure();
-    planned.push_back(alloc);
+    planned.push_back(*hoisted);
   }
 
   MLIRContext *context = function.getContext();

@@ -1,4 +1,4 @@
-//===- RuntimeABI.cpp - moe_rt.h as seen by compiled code ---*- C++ -*-===//
+//===- RuntimeABI.cpp - moe_rt.h as seen by compiled code -----------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

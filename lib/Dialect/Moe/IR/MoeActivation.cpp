@@ -1,4 +1,4 @@
-//===- MoeActivation.cpp - Generated bodies of activations ---*- C++ -*-===//
+//===- MoeActivation.cpp - Generated bodies of activations ----------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

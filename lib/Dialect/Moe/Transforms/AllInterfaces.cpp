@@ -1,4 +1,4 @@
-//===- AllInterfaces.cpp - External models of the dialect ---*- C++ -*-===//
+//===- AllInterfaces.cpp - External models of the dialect -----------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- ApproximateMath.cpp - Elementary functions as polynomials ---*- C++ -*-===//
+//===- ApproximateMath.cpp - Elementary functions as polynomials ----------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- BufferizableModels.cpp - Bufferization of the primitives ---*- C++ -*-===//
+//===- BufferizableModels.cpp - Bufferization of the primitives -----------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

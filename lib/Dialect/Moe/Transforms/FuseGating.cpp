@@ -1,4 +1,4 @@
-//===- FuseGating.cpp - Gate, score and choice in one pass over tokens ---*- C++ -*-===//
+//===- FuseGating.cpp - Gate, score and choice in one pass ----------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -6,13 +6,14 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/SCF/Transforms/TileUsingInterface.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/IR/Dominance.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEFUSEGATINGPASS
@@ -23,6 +24,121 @@ using namespace mlir;
 using namespace mlir::moe;
 
 namespace {
+
+/// A route and the gate and score that feed it. Logits that others read too
+/// leave the loop with the routing, so that no gate is computed twice.
+class GatingChain {
+public:
+  explicit GatingChain(RouteOp route) : route(route) {
+    Operation *op = route.getLogits().getDefiningOp();
+    if (auto score = dyn_cast_if_present<ScoreOp>(op)) {
+      addProducer(score);
+      op = score.getLogits().getDefiningOp();
+    }
+    if (auto gate = dyn_cast_if_present<GateOp>(op))
+      addProducer(gate);
+    for (Operation *producer : producers)
+      for (Operation *user : producer->getUsers())
+        if (user != route && !isProducer(user) && !isa<tensor::DimOp>(user))
+          read.insert(producer);
+  }
+
+  /// Why the route stays as it is, or nothing.
+  std::optional<StringRef> getRefusal();
+  /// Ops in front of the route that read the logits move behind it.
+  void moveReadersBehind();
+
+  bool isProducer(Operation *op) const { return producers.contains(op); }
+  /// Whether an op outside the chain reads values, rather than their size.
+  bool hasReader(Operation *producer) const { return read.contains(producer); }
+
+  /// Replaces what the fused loop computes and erases the chain.
+  void finish(RewriterBase &rewriter, Operation *loop,
+              const llvm::DenseMap<Value, Value> &replacements);
+
+private:
+  void addProducer(Operation *op) {
+    // A gate of another block may serve many routes.
+    if (op->getBlock() == route->getBlock())
+      producers.insert(op);
+  }
+
+  RouteOp route;
+  llvm::SmallSetVector<Operation *, 2> producers; ///< Score, then gate.
+  llvm::SmallPtrSet<Operation *, 2> read;         ///< Those with readers.
+  SmallVector<Operation *> readers; ///< In front of the route, in order.
+};
+
+std::optional<StringRef> GatingChain::getRefusal() {
+  if (route.getRouter().getLocality() != Locality::token)
+    return StringRef("its router looks beyond the token");
+  Operation *producer = route.getLogits().getDefiningOp();
+  if (!isa_and_nonnull<GateOp, ScoreOp>(producer))
+    return StringRef("its logits do not come from a gate or score");
+  if (!isProducer(producer))
+    return StringRef("its gate stands in another block");
+
+  // The readers and what is computed from them, up to the route.
+  llvm::SmallPtrSet<Operation *, 8> late(producers.begin(), producers.end());
+  for (Operation &op : llvm::make_range(
+           std::next(producers.back()->getIterator()), route->getIterator())) {
+    bool isLate = false;
+    op.walk([&](Operation *inner) {
+      for (Value operand : inner->getOperands()) {
+        Operation *source = operand.getDefiningOp();
+        isLate |= source && late.contains(source);
+      }
+    });
+    // A size is known without the values.
+    if (!isLate || isProducer(&op) || isa<tensor::DimOp>(op))
+      continue;
+    if (!isMemoryEffectFree(&op))
+      return StringRef("an op in front of it reads its logits and cannot move");
+    late.insert(&op);
+    readers.push_back(&op);
+  }
+  for (Value operand : route->getOperands())
+    if (Operation *source = operand.getDefiningOp())
+      if (late.contains(source) && !isProducer(source))
+        return StringRef("another operand of it depends on its logits");
+  return std::nullopt;
+}
+
+void GatingChain::moveReadersBehind() {
+  Operation *anchor = route;
+  for (Operation *op : readers) {
+    op->moveAfter(anchor);
+    anchor = op;
+  }
+}
+
+void GatingChain::finish(RewriterBase &rewriter, Operation *loop,
+                         const llvm::DenseMap<Value, Value> &replacements) {
+  for (auto [original, replacement] : replacements)
+    rewriter.replaceUsesWithIf(original, replacement, [&](OpOperand &operand) {
+      Operation *user =
+          loop->getBlock()->findAncestorOpInBlock(*operand.getOwner());
+      return !isProducer(user) && loop->isBeforeInBlock(user);
+    });
+  rewriter.eraseOp(route);
+  // What is left are sizes and slices that tiling has seen through.
+  for (Operation *op : producers) {
+    for (Operation *user : llvm::make_early_inc_range(op->getUsers())) {
+      auto dim = dyn_cast<tensor::DimOp>(user);
+      if (dim && !dim.use_empty() && dim.getConstantIndex()) {
+        rewriter.setInsertionPoint(dim);
+        auto size = reifyDimOfResult(rewriter, op, 0, *dim.getConstantIndex());
+        if (succeeded(size))
+          rewriter.replaceAllUsesWith(dim, getValueOrCreateConstantIndexOp(
+                                               rewriter, dim.getLoc(), *size));
+      }
+      if (isOpTriviallyDead(user))
+        rewriter.eraseOp(user);
+    }
+    if (isOpTriviallyDead(op))
+      rewriter.eraseOp(op);
+  }
+}
 
 struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
   using MoeFuseGatingPassBase::MoeFuseGatingPassBase;
@@ -39,91 +155,40 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
         return signalPassFailure();
   }
 
-  /// Why a route stays as it is, or nothing.
-  static std::optional<StringRef> getRefusal(RouteOp route) {
-    if (route.getRouter().getLocality() != Locality::token)
-      return StringRef("its router looks beyond the token");
-    Operation *producer = route.getLogits().getDefiningOp();
-    if (!isa_and_nonnull<GateOp, ScoreOp>(producer))
-      return StringRef("its logits do not come from a gate or score");
-    if (producer->getBlock() != route->getBlock())
-      return StringRef("its gate stands in another block");
-    return std::nullopt;
-  }
-
   LogicalResult fuse(RouteOp route) {
-    if (std::optional<StringRef> reason = getRefusal(route)) {
+    GatingChain chain(route);
+    if (std::optional<StringRef> reason = chain.getRefusal()) {
       route.emitRemark("not fused with a gate: ") << *reason;
       return success();
     }
+    chain.moveReadersBehind();
+
     scf::SCFTilingOptions tiling;
     tiling.setTileSizes({OpFoldResult(
         IntegerAttr::get(IndexType::get(&getContext()), tileSize))});
     tiling.setLoopType(scf::SCFTilingOptions::LoopType::ForallOp);
     scf::SCFTileAndFuseOptions options;
     options.setTilingOptions(tiling);
-    // Logits that others read too leave the loop with the routing, so that no
-    // gate is computed twice.
-    DominanceInfo dominance(getOperation());
-    Operation *root = route;
     options.setFusionControlFn(
-        [root](tensor::ExtractSliceOp, OpResult producer, bool)
+        [&chain](tensor::ExtractSliceOp, OpResult producer, bool)
             -> std::optional<scf::SCFTileAndFuseOptions::ControlFnResult> {
-          if (!isa<GateOp, ScoreOp>(producer.getOwner()))
+          if (!chain.isProducer(producer.getOwner()))
             return std::nullopt;
           scf::SCFTileAndFuseOptions::ControlFnResult result;
           result.yieldProducerReplacement =
-              llvm::any_of(producer.getUsers(), [&](Operation *user) {
-                return user != root && !isa<tensor::ExtractSliceOp>(user) &&
-                       !isa<tensor::DimOp>(user);
-              });
+              chain.hasReader(producer.getOwner());
           return result;
         });
 
     IRRewriter rewriter(&getContext());
     rewriter.setInsertionPoint(route);
-    // Uses between a producer and the loop would read a value defined later.
-    moveLaterUsersBehind(route);
     auto fused = scf::tileConsumerAndFuseProducersUsingSCF(
         rewriter, cast<TilingInterface>(route.getOperation()), options);
-    if (failed(fused)) {
+    if (failed(fused))
       return route.emitOpError("could not be tiled over tokens");
-    }
-    for (auto [original, replacement] : fused->replacements)
-      rewriter.replaceAllUsesWith(original, replacement);
-    SmallVector<Operation *> dead(fused->fusedProducers.begin(),
-                                  fused->fusedProducers.end());
-    rewriter.eraseOp(route);
-    for (Operation *op : dead)
-      if (isOpTriviallyDead(op))
-        rewriter.eraseOp(op);
+    chain.finish(rewriter, fused->loops.front(), fused->replacements);
     ++numFused;
     return success();
-  }
-
-  /// Ops in front of the route that read its producers' logits move behind it.
-  static void moveLaterUsersBehind(RouteOp route) {
-    Operation *producer = route.getLogits().getDefiningOp();
-    SmallVector<Operation *> producers = {producer};
-    if (auto score = dyn_cast<ScoreOp>(producer))
-      if (Operation *gate = score.getLogits().getDefiningOp())
-        producers.push_back(gate);
-    Operation *anchor = route;
-    for (Operation *op : producers)
-      for (Operation *user : llvm::make_early_inc_range(op->getUsers())) {
-        bool early = user->getBlock() == route->getBlock() &&
-                     user->isBeforeInBlock(route) &&
-                     !llvm::is_contained(producers, user);
-        // Only leaves of the graph in front of the route may move.
-        bool feedsRoute = llvm::any_of(user->getUsers(), [&](Operation *next) {
-          return next->getBlock() != route->getBlock() ||
-                 next->isBeforeInBlock(route) || next == route;
-        });
-        if (early && !feedsRoute && isMemoryEffectFree(user)) {
-          user->moveAfter(anchor);
-          anchor = user;
-        }
-      }
   }
 };
 

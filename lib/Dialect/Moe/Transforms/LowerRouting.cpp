@@ -1,4 +1,4 @@
-//===- LowerRouting.cpp - Token choice on SIMD lanes ---*- C++ -*-===//
+//===- LowerRouting.cpp - Token choice on SIMD lanes ----------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -200,8 +200,22 @@ LogicalResult buildRouterBody(RouteOp op, FloatType computeType,
   return success();
 }
 
-/// An error of the entry, not a read out of bounds: ids in [-1, R).
-void emitIndicesCheck(ImplicitLocOpBuilder &b, Value indices, int64_t width) {
+/// An error of the entry, not a read out of bounds: ids in [-1, R). A task
+/// cannot leave the entry, so that tiles are checked together, in front of
+/// their loop.
+void emitIndicesCheck(RouteOp op) {
+  Value indices = op.getIndices();
+  Operation *anchor = op;
+  while (auto loop = anchor->getParentOfType<scf::ForallOp>()) {
+    auto tile = indices.getDefiningOp<tensor::ExtractSliceOp>();
+    if (tile && loop->isAncestor(tile))
+      indices = tile.getSource();
+    if (loop->isAncestor(indices.getParentBlock()->getParentOp()))
+      break;
+    anchor = loop;
+  }
+  ImplicitLocOpBuilder b(op.getLoc(), anchor);
+  int64_t width = op.getLogits().getType().getDimSize(1);
   auto type = cast<RankedTensorType>(indices.getType());
   Value yes = arith::ConstantOp::create(b, b.getBoolAttr(true));
   Value init = tensor::FromElementsOp::create(
@@ -244,8 +258,7 @@ LogicalResult lowerRoute(RouteOp op, int64_t lanes) {
 
   ImplicitLocOpBuilder b(op.getLoc(), op);
   if (op.getIndices())
-    emitIndicesCheck(b, op.getIndices(),
-                     op.getLogits().getType().getDimSize(1));
+    emitIndicesCheck(op);
   Value tokens = getTokens(b, op.getLogits());
   int64_t numSlots = op.getIds().getType().getDimSize(1);
   SmallVector<OpFoldResult> shape = {getAsOpFoldResult(tokens),

@@ -1,4 +1,4 @@
-//===- LowerToGrouped.cpp - Layer ops as grouped primitives ---*- C++ -*-===//
+//===- LowerToGrouped.cpp - Layer ops as grouped primitives ---------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -270,9 +270,7 @@ void GroupedLowering::lowerExperts(ExpertsOp op) {
   up.lhs = op.getRows();
   up.offsets = op.getOffsets();
   up.inOut = op.getLayout().getOrientation() == Orientation::in_out;
-  OpFoldResult numRows =
-      tensor::getMixedSize(b, op.getLoc(), op.getRows(), 0);
-
+  OpFoldResult numRows;
   auto dispatch = op.getRows().getDefiningOp<DispatchOp>();
   if (dispatch && dispatch.getOffsets() == op.getOffsets()) {
     GroupOp group = getDispatchGroup(dispatch);
@@ -284,6 +282,8 @@ void GroupedLowering::lowerExperts(ExpertsOp op) {
       up.rowScale = group.getResult(4);
     numRows = tensor::getMixedSize(b, op.getLoc(), up.rows, 0);
     ++numGathersFused;
+  } else {
+    numRows = tensor::getMixedSize(b, op.getLoc(), op.getRows(), 0);
   }
   up.weights = viewUp(b, op, op.getUp(), /*isBias=*/false);
   up.biases = viewUp(b, op, op.getUpBias(), /*isBias=*/true);
@@ -389,6 +389,13 @@ Value emitGather(ImplicitLocOpBuilder &b, DispatchOp op, GroupOp group) {
 void GroupedLowering::lowerDispatch(DispatchOp op) {
   GroupOp group = getDispatchGroup(op);
   op.getOffsets().replaceAllUsesWith(group.getResult(0));
+  // A size of the rows is no reason to copy them.
+  for (Operation *user : llvm::make_early_inc_range(op.getRows().getUsers())) {
+    auto dim = dyn_cast<tensor::DimOp>(user);
+    if (!dim || dim.getConstantIndex() != 0)
+      continue;
+    dim.getSourceMutable().assign(group.getResult(1));
+  }
   if (!op.getRows().use_empty()) {
     ImplicitLocOpBuilder b(op.getLoc(), op);
     op.getRows().replaceAllUsesWith(emitGather(b, op, group));

@@ -1,4 +1,4 @@
-//===- PrepareEntry.cpp - Functions as entries of the runtime ---*- C++ -*-===//
+//===- PrepareEntry.cpp - Functions as entries of the runtime -------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -8,6 +8,9 @@
 
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Dialect/Moe/Transforms/ResolveSizes.h"
+#include "mlir/Analysis/SliceAnalysis.h"
+#include "mlir/Analysis/TopologicalSortUtils.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
@@ -15,7 +18,9 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Interfaces/LoopLikeInterface.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "llvm/ADT/EquivalenceClasses.h"
+#include <limits>
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEPREPAREENTRYPASS
@@ -159,6 +164,26 @@ void SizeClasses::visit(Operation *op) {
         uniteAll(operand, other);
 }
 
+/// Refuses calls whose assignments an i32 cannot count, unless the bounds of
+/// the sizes rule them out.
+void guardAssignmentCount(DispatchOp op, int64_t tokenBound) {
+  ArrayRef<int64_t> shape = op.getIds().getType().getShape();
+  if (!ShapedType::isDynamicShape(shape))
+    return;
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (!ShapedType::isDynamic(shape[1]) && tokenBound <= kMost / shape[1])
+    return;
+  ImplicitLocOpBuilder b(op.getLoc(), op);
+  Value count = arith::MulIOp::create(
+      b, b.createOrFold<tensor::DimOp>(op.getIds(), 0),
+      b.createOrFold<tensor::DimOp>(op.getIds(), 1));
+  Value fits =
+      arith::CmpIOp::create(b, arith::CmpIPredicate::ule, count,
+                            arith::ConstantIndexOp::create(b, kMost));
+  cf::AssertOp::create(
+      b, fits, b.getStringAttr("moe.dispatch: more than 2^31 - 1 assignments"));
+}
+
 /// Turns one function into an entry.
 class EntryPreparation {
 public:
@@ -173,10 +198,13 @@ private:
   void nameSizes(SizeClasses &classes, func::ReturnOp returnOp);
   StringAttr getSymbol(int64_t sizeClass, Attribute given);
   void moveResultsToDestinations(func::ReturnOp returnOp);
+  LogicalResult hoistSizeChecks();
 
   func::FuncOp function;
   OpBuilder b;
   llvm::MapVector<int64_t, StringAttr> symbols;
+  /// Of sizes that no input has, with the result's name.
+  SmallVector<std::pair<cf::AssertOp, StringAttr>> sizeChecks;
 };
 
 LogicalResult EntryPreparation::checkSignature() {
@@ -282,10 +310,11 @@ void EntryPreparation::moveResultsToDestinations(func::ReturnOp returnOp) {
       Value equal = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
                                           needed, given);
       auto name = cast<StringAttr>(function.getResultAttr(i, kNameAttrName));
-      cf::AssertOp::create(
+      auto check = cf::AssertOp::create(
           b, loc, equal,
-          b.getStringAttr("result '" + name.getValue() + "' has the wrong size " +
-                          Twine(dim)));
+          b.getStringAttr("result '" + name.getValue() +
+                          "' has the wrong size " + Twine(dim)));
+      sizeChecks.push_back({check, name});
     }
     bufferization::MaterializeInDestinationOp::create(
         b, loc, /*result=*/Type(), result, destination, /*restrict=*/true,
@@ -299,15 +328,50 @@ void EntryPreparation::moveResultsToDestinations(func::ReturnOp returnOp) {
     llvm_unreachable("a function's results can be dropped");
 }
 
+/// Buffers are computed in their destinations, so that sizes are compared
+/// before anything is written.
+LogicalResult EntryPreparation::hoistSizeChecks() {
+  resolveSizes(function);
+  Block &body = function.getBody().front();
+  BackwardSliceOptions options;
+  options.inclusive = true;
+  options.omitBlockArguments = true;
+  for (auto [check, name] : llvm::reverse(sizeChecks)) {
+    llvm::SetVector<Operation *> slice;
+    bool isSimple =
+        succeeded(getBackwardSlice(check.getArg(), &slice, options)) &&
+        llvm::all_of(slice, [&](Operation *op) {
+          return isMemoryEffectFree(op) && op->getNumRegions() == 0 &&
+                 op->getBlock() == &body;
+        });
+    if (!isSimple)
+      return function.emitOpError("result '")
+             << name.getValue()
+             << "' has a size that is not known before the call";
+    check->moveBefore(&body, body.begin());
+    for (Operation *op : llvm::reverse(topologicalSort(slice)))
+      op->moveBefore(&body, body.begin());
+  }
+  return success();
+}
+
 LogicalResult EntryPreparation::run() {
   if (failed(checkSignature()))
     return failure();
   auto returnOp = cast<func::ReturnOp>(function.getBody().front().back());
   SizeClasses classes(function);
+  int64_t bound = kDefaultSizeBound;
+  if (auto bounds = function->getAttrOfType<DictionaryAttr>(kBoundsAttrName))
+    for (NamedAttribute given : bounds)
+      bound = std::max(bound, cast<IntegerAttr>(given.getValue()).getInt());
+  function.walk([&](DispatchOp op) {
+    if (op->getParentOp() == function)
+      guardAssignmentCount(op, bound);
+  });
   nameArguments();
   nameSizes(classes, returnOp);
   moveResultsToDestinations(returnOp);
-  return success();
+  return hoistSizeChecks();
 }
 
 struct MoePrepareEntry

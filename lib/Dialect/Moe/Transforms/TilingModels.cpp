@@ -1,4 +1,4 @@
-//===- TilingModels.cpp - Tiling over tokens of the routing ops ---*- C++ -*-===//
+//===- TilingModels.cpp - Tiling over tokens of the routing ops -----------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

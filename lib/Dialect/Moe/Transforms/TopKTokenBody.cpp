@@ -1,4 +1,4 @@
-//===- TopKTokenBody.cpp - The token body of #moe.top_k ---*- C++ -*-===//
+//===- TopKTokenBody.cpp - The token body of #moe.top_k -------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

@@ -1,4 +1,4 @@
-//===- VerifyStage.cpp - What a stage must have left behind ---*- C++ -*-===//
+//===- VerifyStage.cpp - What a stage must have left behind ---------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -8,8 +8,11 @@
 
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEVERIFYSTAGEPASS
@@ -31,6 +34,9 @@ bool isPrimitive(Operation *op) {
 
 bool usesTensors(Operation *op) {
   auto isTensor = [](Type type) { return isa<TensorType>(type); };
+  if (auto function = dyn_cast<FunctionOpInterface>(op))
+    return llvm::any_of(function.getArgumentTypes(), isTensor) ||
+           llvm::any_of(function.getResultTypes(), isTensor);
   return llvm::any_of(op->getOperandTypes(), isTensor) ||
          llvm::any_of(op->getResultTypes(), isTensor);
 }
@@ -50,6 +56,12 @@ struct MoeVerifyStage
                  : "is not of the LLVM dialect";
     if (usesTensors(op))
       return "still works on tensors";
+    if (stage == "gpu") {
+      if (isMoeOp(op) || touchesMemory(op))
+        return "has no GPU code";
+      if (isa<memref::AllocOp>(op))
+        return "allocates in a kernel";
+    }
     if (stage == "cpu") {
       if (isMoeOp(op))
         return "has no CPU code";
@@ -60,19 +72,21 @@ struct MoeVerifyStage
   }
 
   void runOnOperation() override {
-    if (!llvm::is_contained({"grouped", "buffers", "cpu", "llvm"},
+    if (!llvm::is_contained({"grouped", "buffers", "cpu", "gpu", "llvm"},
                             StringRef(stage))) {
       getOperation()->emitError("moe-verify-stage knows no stage '")
           << stage << "'";
       return signalPassFailure();
     }
-    WalkResult result = getOperation()->walk([&](Operation *op) {
+    // An op is named before what is in its regions.
+    auto check = [&](Operation *op) {
       StringRef objection = getObjection(op);
       if (objection.empty())
         return WalkResult::advance();
       op->emitOpError(objection) << " after stage '" << stage << "'";
       return WalkResult::interrupt();
-    });
+    };
+    WalkResult result = getOperation()->walk<WalkOrder::PreOrder>(check);
     if (result.wasInterrupted())
       signalPassFailure();
   }

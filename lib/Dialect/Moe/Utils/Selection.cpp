@@ -1,4 +1,4 @@
-//===- Selection.cpp - The k largest, as generated scalar code ---*- C++ -*-===//
+//===- Selection.cpp - The k largest, as generated scalar code ------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

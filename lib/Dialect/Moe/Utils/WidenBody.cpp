@@ -1,4 +1,4 @@
-//===- WidenBody.cpp - Scalar bodies on SIMD lanes ---*- C++ -*-===//
+//===- WidenBody.cpp - Scalar bodies on SIMD lanes ------------------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

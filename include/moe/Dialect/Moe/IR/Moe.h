@@ -61,6 +61,8 @@ constexpr StringLiteral kEntryAttrName = "moe.entry";
 constexpr StringLiteral kNameAttrName = "moe.name";
 constexpr StringLiteral kDimsAttrName = "moe.dims";
 constexpr StringLiteral kBoundsAttrName = "moe.bounds";
+/// The largest dynamic size of an entry that gives no bound for it.
+constexpr int64_t kDefaultSizeBound = int64_t(1) << 24;
 constexpr StringLiteral kLayoutAttrName = "moe.layout";
 /// On a prepared entry: how many of its arguments are inputs; the others are
 /// destinations of its results.

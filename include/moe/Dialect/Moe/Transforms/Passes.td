@@ -34,6 +34,22 @@ def MoePrepareEntryPass : Pass<"moe-prepare-entry", "::mlir::ModuleOp"> {
   ];
 }
 
+def MoeResolveSizesPass
+    : Pass<"moe-resolve-sizes", "::mlir::func::FuncOp"> {
+  let summary = "sizes of results from sizes of arguments";
+  let description = [{
+    Replaces a `tensor.dim` of a loop's, branch's or destination-passing op's
+    result by that of the value which the size comes from, and a `tensor.dim`
+    of an op of this dialect by the op's own rule. Buffers are sized by what is
+    left, and have to be before any data is known.
+
+    See test/Dialect/Moe/Transforms/resolve-sizes.mlir.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
 def MoeFuseGatingPass
     : Pass<"moe-fuse-gating", "::mlir::func::FuncOp"> {
   let summary = "gate, score and token choice in one pass over token tiles";
@@ -125,13 +141,15 @@ def MoeVerifyStagePass : Pass<"moe-verify-stage", "::mlir::ModuleOp"> {
   let description = [{
     Names the first op that a stage should have lowered: `grouped` allows of the
     dialect only the grouped primitives, `buffers` no tensor, `cpu` no op of the
-    dialect, no tensor and no buffer allocation, `llvm` the LLVM dialect alone.
+    dialect, no tensor and no buffer allocation, `gpu` no op of the dialect, no
+    tensor, no allocation in a kernel and no access to memory outside kernels,
+    `llvm` the LLVM dialect alone.
 
     See test/Dialect/Moe/Transforms/verify-stage.mlir.
   }];
   let options = [
     Option<"stage", "stage", "std::string", "\"\"",
-           "grouped, buffers, cpu or llvm">
+           "grouped, buffers, cpu, gpu or llvm">
   ];
 }
 

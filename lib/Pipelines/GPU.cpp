@@ -1,0 +1,64 @@
+//===- GPU.cpp - The road to GPU code -------------------------------------===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
+#include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
+#include "mlir/Conversion/GPUToNVVM/GPUToNVVMPass.h"
+#include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
+#include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/GPU/Transforms/Passes.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+void moe::buildGPUKernels(OpPassManager &pm,
+                          const GPUPipelineOptions &options) {
+  buildMoeStage(pm);
+  // A tile of tokens is what a block does.
+  CPUPipelineOptions fusion;
+  fusion.tileSize = options.threads;
+  buildRoutedStage(pm, fusion);
+  ConvertMoeGatingToGPUPassOptions gating;
+  gating.threads = options.threads;
+  pm.addNestedPass<func::FuncOp>(createConvertMoeGatingToGPUPass(gating));
+  buildBuffersStage(pm);
+  // The CPU's polynomials: equal logits give equal weights, bit for bit, and
+  // f32 needs no device library.
+  pm.addNestedPass<func::FuncOp>(createMoeApproximateMathPass());
+  // Constants and sizes are computed in the kernel instead of passed to it.
+  pm.addPass(createGpuLaunchSinkIndexComputationsPass());
+  pm.addPass(createGpuKernelOutliningPass());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  MoeVerifyStagePassOptions check;
+  check.stage = "gpu";
+  pm.addPass(createMoeVerifyStagePass(check));
+}
+
+void moe::buildGPUPipeline(OpPassManager &pm,
+                           const GPUPipelineOptions &options) {
+  buildGPUKernels(pm, options);
+  MoeAttachNVVMTargetPassOptions target;
+  target.chip = options.chip;
+  pm.addPass(createMoeAttachNVVMTargetPass(target));
+  pm.addPass(createLowerAffinePass());
+  pm.addPass(createSCFToControlFlowPass());
+  OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
+  kernels.addPass(createConvertGpuOpsToNVVMOps());
+  kernels.addPass(createCanonicalizerPass());
+  kernels.addPass(createCSEPass());
+  kernels.addPass(createReconcileUnrealizedCastsPass());
+  GpuModuleToBinaryPassOptions binary;
+  binary.compilationTarget = options.format;
+  pm.addPass(createGpuModuleToBinaryPass(binary));
+}

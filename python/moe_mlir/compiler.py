@@ -1,0 +1,79 @@
+# Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+# See LICENSE for license information.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""From IR to a layer that can be called."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from . import _moe
+from .layer import Layer
+
+Target = Literal["cpu", "oracle"]
+
+
+class CompileWarning(UserWarning):
+    """What the compiler had to say about a source that it compiled."""
+
+
+def compile(
+    source: str | bytes | os.PathLike[str],
+    target: Target = "cpu",
+    threads: int | None = None,
+    entry: str | None = None,
+) -> Layer:
+    """Compiles IR for this machine and returns one of its entries.
+
+    source: IR as text, or as bytes of text or bytecode; or the path of a file
+        of it. A str without a brace is a path: IR has one.
+    target: "cpu" is the optimised road; "oracle" the naive one, slow, which
+        judges the other.
+    threads: the threads of a call, the caller among them; None is one for each
+        processor that this process may use.
+    entry: the name of a function marked moe.entry; None where there is one
+        only.
+
+    Raises CompileError (a ValueError) with the compiler's messages, OSError
+    for a file that cannot be read, and ValueError for an argument.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}, expected 1 or more, or None")
+    content, name = _read_source(source)
+    module = _moe.Module(content, target, name)
+    if module.warnings:
+        warnings.warn(module.warnings, CompileWarning, stacklevel=2)
+    entries = module.entries
+    if entry is None and len(entries) > 1:
+        raise ValueError(
+            f"{name}: choose one of the entries: {', '.join(entries)}"
+        )
+    if entry is not None and entry not in entries:
+        raise ValueError(
+            f"{name}: no entry '{entry}'; it has {', '.join(entries)}"
+        )
+    return Layer(
+        _moe.Entry(module, entry or entries[0], threads or 0),
+        entry or entries[0],
+        target,
+    )
+
+
+def _read_source(source: str | bytes | os.PathLike[str]) -> tuple[bytes, str]:
+    """The bytes of a source, and what messages call it."""
+    if isinstance(source, bytes):
+        return source, "source"
+    if isinstance(source, str) and "{" in source:
+        return source.encode(), "source"
+    if isinstance(source, str) and not source.strip():
+        raise ValueError("source is empty")
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return path.read_bytes(), str(path)
+    raise TypeError(
+        "source is "
+        f"{type(source).__name__}, expected IR as str or bytes, or a path"
+    )
