@@ -144,9 +144,13 @@ translate(ModuleOp module, llvm::LLVMContext &context,
   translated->setTargetTriple(machine.getTargetTriple());
   translated->setDataLayout(machine.createDataLayout());
   // Code of vectors as wide as the registers is what the passes asked for.
+  // Text names its processor too, so that it means the same wherever it goes.
   for (llvm::Function &function : *translated)
-    if (!function.isDeclaration())
+    if (!function.isDeclaration()) {
       function.addFnAttr("prefer-vector-width", "512");
+      function.addFnAttr("target-cpu", machine.getTargetCPU());
+      function.addFnAttr("target-features", machine.getTargetFeatureString());
+    }
   hideAllButEntries(*translated, getEntryDescriptions(module));
   auto optimize =
       makeOptimizingTransformer(options.optLevel, /*sizeLevel=*/0, &machine);

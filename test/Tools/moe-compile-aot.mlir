@@ -16,12 +16,15 @@
 // BOUND: bound: tiny: argument 'x' {{.*}} T <= 4096
 
 // The library knows its name and needs nothing but libc and libm.
-// RUN: llvm-readelf -d %t/tiny.so \
-// RUN:   | FileCheck %s --check-prefix=LIBRARY --implicit-check-not=NEEDED
-// LIBRARY-DAG: SONAME{{.*}}[tiny.so]
-// LIBRARY-DAG: NEEDED{{.*}}[libc.so
-// RUN: llvm-nm -D --undefined-only --format=just-symbols %t/tiny.so > %t/undefined
-// RUN: grep -vE '@GLIBC' %t/undefined | count 0
+// RUN: llvm-readelf -d %t/tiny.so | FileCheck %s --check-prefix=LIBRARY
+// LIBRARY: SONAME{{.*}}[tiny.so]
+// DEFINE: %{library} =
+// DEFINE: %{needed} = llvm-readelf -d %{library} > %t/dynamic && \
+// DEFINE:   not grep -qE 'NEEDED.*(lib[^cm]|lib[cm][^.])' %t/dynamic && \
+// DEFINE:   llvm-nm -D --undefined-only %{library} > %t/undefined && \
+// DEFINE:   not grep -qv '@GLIBC' %t/undefined
+// REDEFINE: %{library} = %t/tiny.so
+// RUN: %{needed}
 // RUN: llvm-nm -D --defined-only --format=just-symbols %t/tiny.so | sort \
 // RUN:   | FileCheck %s --check-prefix=EXPORTS
 // EXPORTS:      moe_tiny
@@ -68,3 +71,5 @@
 // RUN:   --arg=shared_down=iota --out=y=%t/y.npy
 // RUN: %t/layer 77 %t/y.npy | FileCheck %s --check-prefix=LAYER
 // LAYER: 2464 elements are the same
+// REDEFINE: %{library} = %t/layer.so
+// RUN: %{needed}

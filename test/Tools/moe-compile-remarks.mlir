@@ -2,10 +2,10 @@
 // REQUIRES: moe-compile
 // RUN: rm -f %t.o
 // RUN: moe-compile %s --emit=object -o %t.o 2>&1 | FileCheck %s \
-// RUN:   --implicit-check-not=remark --implicit-check-not=error
+// RUN:   --implicit-check-not=remark: --implicit-check-not=error:
 // RUN: rm %t.o
 // RUN: not moe-compile %s --emit=object -o %t.o --Werror=fallback 2>&1 \
-// RUN:   | FileCheck %s --check-prefix=ERROR --implicit-check-not=warning
+// RUN:   | FileCheck %s --check-prefix=ERROR --implicit-check-not=warning:
 // RUN: not ls %t.o
 
 // A layer without any says nothing.

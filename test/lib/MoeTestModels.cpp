@@ -22,10 +22,10 @@ namespace {
 class BodyBuilder {
 public:
   BodyBuilder(ImplicitLocOpBuilder &b, const moe::TokenBodyInputs &inputs)
-      : b(b), in(inputs) {}
+      : b(b), in(inputs), type(inputs.computeType) {}
 
   Value real(double value) {
-    return arith::ConstantOp::create(b, b.getFloatAttr(in.computeType, value));
+    return arith::ConstantOp::create(b, b.getFloatAttr(type, value));
   }
   Value id(int64_t value) {
     return arith::ConstantOp::create(b, b.getI32IntegerAttr(value));
@@ -53,6 +53,7 @@ public:
 protected:
   ImplicitLocOpBuilder &b;
   const moe::TokenBodyInputs &in;
+  FloatType type;
 };
 
 class ThresholdBody : public BodyBuilder {
@@ -73,10 +74,10 @@ Value ThresholdBody::keyOf(Value expert) {
     return key;
   Value bias = read(in.selectionBias, expert);
   unsigned width = bias.getType().getIntOrFloatBitWidth();
-  if (width < in.computeType.getWidth())
-    bias = arith::ExtFOp::create(b, in.computeType, bias);
-  else if (width > in.computeType.getWidth())
-    bias = arith::TruncFOp::create(b, in.computeType, bias);
+  if (width < type.getWidth())
+    bias = arith::ExtFOp::create(b, type, bias);
+  else if (width > type.getWidth())
+    bias = arith::TruncFOp::create(b, type, bias);
   return arith::AddFOp::create(b, key, bias);
 }
 
@@ -89,11 +90,9 @@ Value ThresholdBody::sigmoid(Value logit) {
 moe::TokenBodyResult ThresholdBody::build(ThresholdAttr router) {
   // A row of the token's own: what is left to choose from.
   Value none = arith::ConstantOp::create(
-      b, FloatAttr::get(in.computeType,
-                        APFloat::getInf(in.computeType.getFloatSemantics(),
-                                        /*Negative=*/true)));
-  Value left =
-      tensor::EmptyOp::create(b, ArrayRef<int64_t>{in.width}, in.computeType);
+      b, FloatAttr::get(type, APFloat::getInf(type.getFloatSemantics(),
+                                              /*Negative=*/true)));
+  Value left = tensor::EmptyOp::create(b, ArrayRef<int64_t>{in.width}, type);
   left = forEachExpert(left, [&](Value expert, ValueRange carried) {
     return SmallVector<Value>{
         tensor::InsertOp::create(b, keyOf(expert), carried[0], expert)};
@@ -153,8 +152,8 @@ moe::TokenBodyResult RuleBreakerBody::build(StringRef rule) {
     weight = read(row, zero);
   } else if (rule == "shared") {
     Value row = arith::ConstantOp::create(
-        b, DenseElementsAttr::get(RankedTensorType::get({1}, in.computeType),
-                                  b.getFloatAttr(in.computeType, 0.0)));
+        b, DenseElementsAttr::get(RankedTensorType::get({1}, type),
+                                  b.getFloatAttr(type, 0.0)));
     row = tensor::InsertOp::create(b, logit, row, zero);
     weight = read(row, zero);
   } else if (rule == "bound") {
@@ -174,8 +173,7 @@ moe::TokenBodyResult RuleBreakerBody::build(StringRef rule) {
         [&](OpBuilder &, Location) { scf::YieldOp::create(b, real(0.0)); });
     weight = branch.getResult(0);
   } else {
-    Value buffer =
-        memref::AllocaOp::create(b, MemRefType::get({1}, in.computeType));
+    Value buffer = memref::AllocaOp::create(b, MemRefType::get({1}, type));
     memref::StoreOp::create(b, logit, buffer, zero);
     weight = memref::LoadOp::create(b, buffer, zero);
   }

@@ -33,8 +33,8 @@ struct TestLaunchToLoops
     return "gpu.launch of independent threads as loops over them";
   }
   void getDependentDialects(DialectRegistry &registry) const final {
-    registry.insert<arith::ArithDialect, memref::MemRefDialect,
-                    scf::SCFDialect>();
+    registry
+        .insert<arith::ArithDialect, memref::MemRefDialect, scf::SCFDialect>();
   }
 
   static LogicalResult convert(gpu::LaunchOp launch) {

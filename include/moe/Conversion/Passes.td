@@ -76,8 +76,9 @@ def ConvertMoeToCPUPass : Pass<"convert-moe-to-cpu", "::mlir::func::FuncOp"> {
     See test/Conversion/MoeToCPU/grouped-matmul.mlir.
   }];
   let dependentDialects = [
-    "::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
-    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect",
+    "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
+    "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect",
     "::mlir::vector::VectorDialect"
   ];
 }
@@ -131,6 +132,19 @@ def MoeAttachNVVMTargetPass
   let dependentDialects = [
     "::mlir::gpu::GPUDialect", "::mlir::NVVM::NVVMDialect"
   ];
+}
+
+def MoeMathToIntrinsicsPass
+    : Pass<"moe-math-to-intrinsics", "::mlir::gpu::GPUModuleOp"> {
+  let summary = "what a GPU has instructions for, without its device library";
+  let description = [{
+    fma, floor, abs and sqrt of f32 and f64 scalars become intrinsics; left to
+    itself, the conversion to NVVM calls the device library even for these. A
+    function that needs the library is an error where it is not found.
+
+    See test/Conversion/MoeToGPU/math.mlir.
+  }];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
 }
 
 def MoePlanWorkspacePass : Pass<"moe-plan-workspace", "::mlir::ModuleOp"> {

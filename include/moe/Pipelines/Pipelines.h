@@ -39,14 +39,17 @@ struct CPUPipelineOptions : public PassPipelineOptions<CPUPipelineOptions> {
 struct OraclePipelineOptions
     : public PassPipelineOptions<OraclePipelineOptions> {};
 
+enum class GPUFormat { isa, bin };
+
 struct GPUPipelineOptions : public PassPipelineOptions<GPUPipelineOptions> {
   Option<std::string> chip{*this, "chip",
                            llvm::cl::desc("sm_80, sm_90a, ..."),
                            llvm::cl::init("sm_80")};
-  Option<std::string> format{
-      *this, "format",
-      llvm::cl::desc("what the module holds in the end: isa (PTX) or bin"),
-      llvm::cl::init("isa")};
+  Option<GPUFormat> format{
+      *this, "format", llvm::cl::desc("what a gpu.binary holds"),
+      llvm::cl::values(clEnumValN(GPUFormat::isa, "isa", "PTX"),
+                       clEnumValN(GPUFormat::bin, "bin", "a cubin, by ptxas")),
+      llvm::cl::init(GPUFormat::isa)};
   Option<int64_t> threads{*this, "threads",
                           llvm::cl::desc("tokens in a block of the gating"),
                           llvm::cl::init(128)};

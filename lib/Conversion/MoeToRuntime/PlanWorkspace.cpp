@@ -77,6 +77,7 @@ public:
 
 private:
   Value findOfBuffer(Value buffer, int64_t dim, Operation *user);
+  std::pair<Value, int64_t> findInput(BlockArgument argument, int64_t dim);
 
   func::FuncOp function;
 };
@@ -98,17 +99,38 @@ Value SizeBounds::find(Value size, Operation *user) {
   return {};
 }
 
+/// An input that has the size of `argument`, which may be a destination: those
+/// are not known when the workspace is planned.
+std::pair<Value, int64_t> SizeBounds::findInput(BlockArgument argument,
+                                                int64_t dim) {
+  auto numInputs = function->getAttrOfType<IntegerAttr>(kNumInputsAttrName);
+  int64_t number = argument.getArgNumber();
+  if (!numInputs || number < numInputs.getInt())
+    return {argument, dim};
+  auto dims = function.getArgAttrOfType<ArrayAttr>(number, kDimsAttrName);
+  for (int64_t input = 0; dims && input < numInputs.getInt(); ++input)
+    if (auto names =
+            function.getArgAttrOfType<ArrayAttr>(input, kDimsAttrName))
+      for (auto [inputDim, name] : llvm::enumerate(names))
+        if (name == dims[dim])
+          return {function.getArgument(input), inputDim};
+  return {};
+}
+
 Value SizeBounds::findOfBuffer(Value buffer, int64_t dim, Operation *user) {
   auto type = cast<MemRefType>(buffer.getType());
   OpBuilder start = OpBuilder::atBlockBegin(&function.getBody().front());
   if (!type.isDynamicDim(dim))
     return arith::ConstantIndexOp::create(start, user->getLoc(),
                                           type.getDimSize(dim));
-  if (auto argument = dyn_cast<BlockArgument>(buffer))
-    return argument.getOwner() == start.getInsertionBlock()
-               ? memref::DimOp::create(start, user->getLoc(), buffer, dim)
-                     .getResult()
-               : Value();
+  if (auto argument = dyn_cast<BlockArgument>(buffer)) {
+    if (argument.getOwner() != start.getInsertionBlock())
+      return {};
+    auto [input, inputDim] = findInput(argument, dim);
+    return input ? memref::DimOp::create(start, user->getLoc(), input, inputDim)
+                       .getResult()
+                 : Value();
+  }
   OpFoldResult size;
   if (auto alloc = buffer.getDefiningOp<memref::AllocOp>())
     size = alloc.getMixedSizes()[dim];

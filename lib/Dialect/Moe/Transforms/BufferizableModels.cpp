@@ -17,15 +17,27 @@ using namespace mlir::moe;
 
 namespace {
 
+/// Whether an op may leave a part of its destination as it was: what no row of
+/// the last expert reaches.
+bool keepsPart(Operation *op, OpOperand &operand) {
+  if (auto product = dyn_cast<GroupedMatmulOp>(op))
+    return static_cast<bool>(product.getOffsets());
+  if (auto group = dyn_cast<GroupOp>(op))
+    return operand.get() != group.getOffsetsInit() &&
+           operand.get() != group.getFirstInit();
+  return false;
+}
+
 /// A primitive on tensors becomes the same op on buffers. What a destination
-/// held before is never read.
+/// held before is read only as far as it is kept.
 template <typename OpTy>
 struct PrimitiveModel
     : public DstBufferizableOpInterfaceExternalModel<PrimitiveModel<OpTy>,
                                                      OpTy> {
   bool bufferizesToMemoryRead(Operation *op, OpOperand &operand,
                               const AnalysisState &) const {
-    return cast<DestinationStyleOpInterface>(op).isDpsInput(&operand);
+    return cast<DestinationStyleOpInterface>(op).isDpsInput(&operand) ||
+           keepsPart(op, operand);
   }
 
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,

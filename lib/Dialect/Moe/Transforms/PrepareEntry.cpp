@@ -348,9 +348,11 @@ LogicalResult EntryPreparation::hoistSizeChecks() {
       return function.emitOpError("result '")
              << name.getValue()
              << "' has a size that is not known before the call";
-    check->moveBefore(&body, body.begin());
-    for (Operation *op : llvm::reverse(topologicalSort(slice)))
-      op->moveBefore(&body, body.begin());
+    slice = topologicalSort(slice);
+    slice.insert(check);
+    for (Operation *op : llvm::reverse(slice))
+      if (op != &body.front())
+        op->moveBefore(&body.front());
   }
   return success();
 }

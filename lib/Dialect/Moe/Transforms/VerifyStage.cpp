@@ -41,6 +41,13 @@ bool usesTensors(Operation *op) {
          llvm::any_of(op->getResultTypes(), isTensor);
 }
 
+/// Whether an op of the host touches memory, which is the device's.
+bool touchesMemory(Operation *op) {
+  return !op->getParentOfType<gpu::GPUModuleOp>() && op->getNumRegions() == 0 &&
+         !isMemoryEffectFree(op) && !op->hasTrait<OpTrait::IsTerminator>() &&
+         !isa<cf::AssertOp, gpu::LaunchFuncOp>(op);
+}
+
 struct MoeVerifyStage
     : public moe::impl::MoeVerifyStagePassBase<MoeVerifyStage> {
   using MoeVerifyStagePassBase::MoeVerifyStagePassBase;

@@ -1,11 +1,6 @@
 // RUN: moe-opt %s --split-input-file --moe-fuse-gating | FileCheck %s
 // RUN: moe-opt %s --split-input-file --moe-fuse-gating=tile-size=16 \
 // RUN:   | FileCheck %s --check-prefix=TILE
-// RUN: moe-opt %s --split-input-file --moe-fuse-gating --mlir-pass-statistics \
-// RUN:   -o /dev/null 2>&1 | FileCheck %s --check-prefix=STATS
-
-// STATS: MoeFuseGating
-// STATS: (S) 1 num-fused
 
 // The one gate left stands in the loop, and logits do not leave it.
 // CHECK-LABEL: func.func @gate_and_route(

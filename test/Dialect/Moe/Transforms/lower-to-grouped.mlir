@@ -1,9 +1,4 @@
 // RUN: moe-opt %s --split-input-file --moe-lower-to-grouped | FileCheck %s
-// RUN: moe-opt %s --split-input-file --moe-lower-to-grouped \
-// RUN:   --mlir-pass-statistics -o /dev/null 2>&1 \
-// RUN:   | FileCheck %s --check-prefix=STATS
-
-// STATS: (S) 1 num-gathers-fused
 
 // A dispatch that feeds experts copies no row: its rows are an operand of the
 // first product. Dispatch and combine share one grouping, with the weights.

@@ -1,0 +1,138 @@
+// RUN: moe-opt %s --split-input-file --moe-lower-routing | FileCheck %s
+// RUN: moe-opt %s --split-input-file --moe-lower-routing=lanes=8 \
+// RUN:   | FileCheck %s --check-prefix=EIGHT
+
+// Sixteen tokens a step, one a lane; rows are transposed in the load, and no
+// branch is left.
+// CHECK-LABEL: func.func @route(
+// CHECK-SAME:    %[[L:[a-z0-9]+]]: tensor<?x8xf32>
+// CHECK-NOT:     moe.route
+// CHECK:         scf.for %[[T:.+]] = %{{.+}} to %{{.+}} step %{{.+}} iter_args
+// CHECK-SAME:      -> (tensor<?x2xi32>, tensor<?x2xf32>)
+// CHECK:           vector.transfer_read %[[L]][%[[T]], %{{.+}}], %{{.+}} {in_bounds = [false, true]} : tensor<?x8xf32>, vector<16x8xf32>
+// CHECK:           vector.transpose {{.*}} : vector<16x8xf32> to vector<8x16xf32>
+// CHECK-NOT:       scf.if
+// CHECK:           scf.for
+// CHECK:             vector.transfer_read {{.*}} vector<16xf32>
+// CHECK:             arith.cmpi sgt, {{.*}} : vector<16xi32>
+// CHECK:             arith.select {{.*}} : vector<16xi1>, vector<16xi32>
+// CHECK:           math.exp {{.*}} : vector<16xf32>
+// CHECK-NOT:       scf.if
+// CHECK:           vector.transpose {{.*}} : vector<2x16xi32> to vector<16x2xi32>
+// CHECK:           vector.transfer_write {{.*}} {in_bounds = [false, true]} : vector<16x2xi32>, tensor<?x2xi32>
+// EIGHT-LABEL: func.func @route(
+// EIGHT:         vector<8x8xf32>
+// EIGHT-NOT:     vector<16
+// EIGHT:         return
+func.func @route(%logits: tensor<?x8xf32>)
+    -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+  %ids, %weights = moe.route #moe.top_k<k = 2> %logits
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
+}
+
+// -----
+
+// A masked token's slots are emptied at the end, by selects.
+// CHECK-LABEL: func.func @mask(
+// CHECK-SAME:    %[[M:[a-z0-9]+]]: tensor<?xi1>
+// CHECK:         scf.for
+// CHECK:           %[[F:.+]] = vector.transfer_read %[[M]]
+// CHECK-SAME:        vector<16xi1>
+// CHECK-DAG:       %[[NONE:.+]] = arith.constant dense<-1> : vector<16xi32>
+// CHECK-DAG:       arith.select %[[F]], %{{.+}}, %[[NONE]] : vector<16xi1>, vector<16xi32>
+// CHECK-DAG:       arith.select %[[F]], %{{.+}} : vector<16xi1>, vector<16xf32>
+func.func @mask(%logits: tensor<?x8xf32>, %mask: tensor<?xi1>)
+    -> (tensor<?x1xi32>, tensor<?x1xf32>) {
+  %ids, %weights = moe.route #moe.top_k<k = 1> %logits
+      mask(%mask : tensor<?xi1>)
+      : tensor<?x8xf32> -> tensor<?x1xi32>, tensor<?x1xf32>
+  return %ids, %weights : tensor<?x1xi32>, tensor<?x1xf32>
+}
+
+// -----
+
+// Given ids are checked in front, all of them, and rows of ids are lanes too.
+// CHECK-LABEL: func.func @indices(
+// CHECK-SAME:    %[[L:[a-z0-9]+]]: tensor<?x8xf32>, %[[I:[a-z0-9]+]]: tensor<?x2xi32>
+// CHECK:         linalg.generic {{.*}} ins(%[[I]] : tensor<?x2xi32>)
+// CHECK:         cf.assert %{{.+}}, "moe.route: {{.+}} outside [-1, 8)"
+// CHECK:         scf.for
+// CHECK:           vector.transfer_read %[[I]]{{.*}} : tensor<?x2xi32>, vector<16x2xi32>
+func.func @indices(%logits: tensor<?x8xf32>, %given: tensor<?x2xi32>)
+    -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+  %ids, %weights = moe.route #moe.top_k<k = 2> %logits
+      indices(%given : tensor<?x2xi32>)
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
+}
+
+// -----
+
+// What all tokens share is read once a step and broadcast, not transposed.
+// CHECK-LABEL: func.func @shared(
+// CHECK-SAME:    %{{[a-z0-9]+}}: tensor<?x8xf32>, %[[B:[a-z0-9]+]]: tensor<8xbf16>
+// CHECK-NOT:     vector.transfer_read %[[B]]
+// CHECK:         tensor.extract %[[B]][%{{.+}}] : tensor<8xbf16>
+func.func @shared(%logits: tensor<?x8xf32>, %bias: tensor<8xbf16>)
+    -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+  %ids, %weights = moe.route #moe.top_k<k = 2, score = sigmoid> %logits
+      bias(%bias : tensor<8xbf16>)
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
+}
+
+// -----
+
+// bf16 logits are computed on in f32 and weights round once; rows wider than
+// the lanes are read in square blocks.
+// CHECK-LABEL: func.func @bf16(
+// CHECK:         vector<16x16xbf16>
+// CHECK:         arith.extf {{.*}} : vector<16x16xbf16> to vector<16x16xf32>
+// CHECK:         vector<16x4xbf16>
+// CHECK:         arith.truncf {{.*}} : vector<16xf32> to vector<16xbf16>
+// CHECK:         vector<16x2xbf16>, tensor<32x2xbf16>
+func.func @bf16(%logits: tensor<32x20xbf16>)
+    -> (tensor<32x2xi32>, tensor<32x2xbf16>) {
+  %ids, %weights = moe.route #moe.top_k<k = 2> %logits
+      : tensor<32x20xbf16> -> tensor<32x2xi32>, tensor<32x2xbf16>
+  return %ids, %weights : tensor<32x2xi32>, tensor<32x2xbf16>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @f64_without_tokens(
+// CHECK:         arith.cmpi sgt, {{.*}} : vector<16xi64>
+// CHECK:         math.exp {{.*}} : vector<16xf64>
+// CHECK-NOT:     f32
+// CHECK:         return
+func.func @f64_without_tokens(%logits: tensor<0x8xf64>)
+    -> (tensor<0x2xi32>, tensor<0x2xf64>) {
+  %ids, %weights = moe.route #moe.top_k<k = 2> %logits
+      : tensor<0x8xf64> -> tensor<0x2xi32>, tensor<0x2xf64>
+  return %ids, %weights : tensor<0x2xi32>, tensor<0x2xf64>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @top_k(
+// CHECK-SAME:    %{{[a-z0-9]+}}: tensor<?x8xf32>, %[[V:[a-z0-9]+]]: tensor<?x2xf32>, %[[I:[a-z0-9]+]]: tensor<?x2xi32>
+// CHECK-NOT:     moe.top_k
+// CHECK:         scf.for {{.*}} iter_args(%{{.+}} = %[[V]], %{{.+}} = %[[I]])
+func.func @top_k(%x: tensor<?x8xf32>, %v: tensor<?x2xf32>,
+                 %i: tensor<?x2xi32>) -> (tensor<?x2xf32>, tensor<?x2xi32>) {
+  %0, %1 = moe.top_k ins(%x : tensor<?x8xf32>)
+      outs(%v, %i : tensor<?x2xf32>, tensor<?x2xi32>)
+      -> tensor<?x2xf32>, tensor<?x2xi32>
+  return %0, %1 : tensor<?x2xf32>, tensor<?x2xi32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @no_change(
+// CHECK-NEXT:    moe.score
+// CHECK-NEXT:    return
+func.func @no_change(%logits: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %s = moe.score %logits by sigmoid : tensor<?x8xf32> -> tensor<?x8xf32>
+  return %s : tensor<?x8xf32>
+}
