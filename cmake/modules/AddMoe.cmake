@@ -57,7 +57,9 @@ endfunction()
 # RTTI on, exceptions off, as the package itself was built.
 function(_moe_mlir_options target)
   separate_arguments(definitions UNIX_COMMAND "${LLVM_DEFINITIONS}")
-  target_compile_options(${target} PRIVATE ${definitions})
+  # NDEBUG as the package was built: with another value Pass::Statistic has
+  # another layout here than in libMLIR.
+  target_compile_options(${target} PRIVATE ${definitions} -DNDEBUG)
   target_include_directories(${target} SYSTEM PUBLIC
     "$<BUILD_INTERFACE:${MLIR_INCLUDE_DIRS}>"
     "$<BUILD_INTERFACE:${LLVM_INCLUDE_DIRS}>")

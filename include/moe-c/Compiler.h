@@ -56,11 +56,11 @@ typedef enum moe_compile_target {
 
 /// Filled by moe_compile_options_init, then changed field by field.
 typedef struct moe_compile_options {
-  size_t size;         ///< sizeof(moe_compile_options) of the caller.
-  int32_t target;      ///< A moe_compile_target.
-  int32_t opt_level;   ///< 0 to 3.
-  const char *cpu;     ///< As `clang -mcpu` names it; NULL is this machine's.
-  const char *name;    ///< What messages call the source; NULL is "source".
+  size_t size;       ///< sizeof(moe_compile_options) of the caller.
+  int32_t target;    ///< A moe_compile_target.
+  int32_t opt_level; ///< 0 to 3.
+  const char *cpu;   ///< As `clang -mcpu` names it; NULL is this machine's.
+  const char *name;  ///< What messages call the source; NULL is "source".
 } moe_compile_options;
 
 /// Sets the defaults: target cpu, level 3, this machine's processor. `size` is

@@ -9,11 +9,11 @@
 #ifndef MOE_INITALLDIALECTS_H
 #define MOE_INITALLDIALECTS_H
 
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/Target/LLVMIR/Dialect/All.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 
 namespace mlir::moe {
 

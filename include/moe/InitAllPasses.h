@@ -9,10 +9,10 @@
 #ifndef MOE_INITALLPASSES_H
 #define MOE_INITALLPASSES_H
 
+#include "mlir/InitAllPasses.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Pipelines/Pipelines.h"
-#include "mlir/InitAllPasses.h"
 
 namespace mlir::moe {
 

@@ -7,15 +7,15 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe-c/Compiler.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/ExecutionEngine/Compiler.h"
 #include "moe/ExecutionEngine/JIT.h"
 #include "moe/InitAllDialects.h"
 #include "moe/Version.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/MLIRContext.h"
-#include "mlir/Parser/Parser.h"
-#include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "llvm/Support/SourceMgr.h"
 #include <algorithm>
 #include <cstdlib>
@@ -65,9 +65,8 @@ static std::optional<Failure> readOptions(const moe_compile_options *given,
     return refuse("options: size is " + Twine(size) +
                   "; moe_compile_options_init sets it");
   const char *bytes = reinterpret_cast<const char *>(given);
-  if (size > sizeof options &&
-      std::any_of(bytes + sizeof options, bytes + size,
-                  [](char byte) { return byte != 0; }))
+  if (size > sizeof options && std::any_of(bytes + sizeof options, bytes + size,
+                                           [](char byte) { return byte != 0; }))
     return refuse("options: a field is set that this library does not know");
   std::memcpy(&options, given, std::min(size, sizeof options));
   if (options.target != MOE_COMPILE_TARGET_CPU &&
@@ -97,8 +96,7 @@ static void setMessage(char **message, StringRef text) {
 
 static std::optional<Failure> compile(StringRef source,
                                       const moe_compile_options &options,
-                                      StringRef name,
-                                      raw_ostream &diagnostics,
+                                      StringRef name, raw_ostream &diagnostics,
                                       moe_compiled &result) {
   auto refuse = [&](moe_compile_status status, const Twine &text) {
     return Failure{status, (name + ": " + text).str()};

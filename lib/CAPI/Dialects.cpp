@@ -7,7 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe-c/Dialects.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/CAPI/Registration.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 MLIR_DEFINE_CAPI_DIALECT_REGISTRATION(Moe, moe, mlir::moe::MoeDialect)

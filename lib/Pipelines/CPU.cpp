@@ -6,14 +6,14 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Conversion/Passes.h"
-#include "moe/Dialect/Moe/Transforms/Passes.h"
-#include "moe/Pipelines/Pipelines.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -59,8 +59,8 @@ void moe::buildCPUStage(OpPassManager &pm) {
   pm.addPass(createMoeVerifyStagePass(check));
 }
 
-void moe::buildCPUPipeline(OpPassManager &pm,
-                           const CPUPipelineOptions &options, Stage last) {
+void moe::buildCPUPipeline(OpPassManager &pm, const CPUPipelineOptions &options,
+                           Stage last) {
   auto reaches = [&](Stage stage) { return last >= stage; };
   buildMoeStage(pm);
   if (reaches(Stage::routed))

@@ -6,21 +6,21 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/Transforms/Passes.h"
-#include "moe/Conversion/Passes.h"
-#include "moe/Pipelines/Pipelines.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Pipelines/Pipelines.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
-static constexpr StringLiteral kStageNames[] = {
-    "moe", "routed", "grouped", "buffers", "cpu", "llvm"};
+static constexpr StringLiteral kStageNames[] = {"moe",     "routed", "grouped",
+                                                "buffers", "cpu",    "llvm"};
 
 StringRef moe::stringifyStage(Stage stage) {
   return kStageNames[static_cast<size_t>(stage)];

@@ -177,8 +177,7 @@ public:
 
   /// Runs `function(context, entry)` while no other thread does; an error
   /// becomes an exception with the runtime's message.
-  template <typename Function>
-  void runLocked(Function function) {
+  template <typename Function> void runLocked(Function function) {
     std::string message;
     int status;
     {
@@ -217,8 +216,7 @@ private:
 //===----------------------------------------------------------------------===//
 
 /// A tensor view of an array that stays alive through it.
-template <typename... Flags>
-struct View {
+template <typename... Flags> struct View {
   nb::ndarray<Flags...> array;
   moe_tensor tensor;
 };
@@ -263,8 +261,7 @@ public:
       throwValueError("expected " + std::to_string(info.num_inputs) +
                       " inputs");
     for (uint32_t i = 0; i < info.num_inputs; ++i) {
-      views.push_back(
-          makeView<nb::ro>(arrays[i], areBF16[i], info.args[i]));
+      views.push_back(makeView<nb::ro>(arrays[i], areBF16[i], info.args[i]));
       in.push_back(views.back().tensor);
     }
     entry.runLocked([&](moe_context *context, const moe_entry &own) {
@@ -345,8 +342,8 @@ NB_MODULE(_moe, m) {
       .def("symbols", &Entry::describeSymbols);
 
   nb::class_<Call>(m, "Call", "One call; checks the inputs when made.")
-      .def(nb::init<Entry &, nb::list, const std::vector<bool> &>(),
-           "entry"_a, "inputs"_a, "bf16"_a, nb::keep_alive<1, 2>())
+      .def(nb::init<Entry &, nb::list, const std::vector<bool> &>(), "entry"_a,
+           "inputs"_a, "bf16"_a, nb::keep_alive<1, 2>())
       .def("result_shape", &Call::resultShape, "index"_a)
       .def("run", &Call::run, "outputs"_a, "bf16"_a);
 }

@@ -99,13 +99,17 @@ func.func @{self.name}(
 
 def run_reference(
     layer: SmallLayer, inputs: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """y[tokens, hidden] in float64 and ids[tokens, k], token by token."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the layer computes, token by token in float64.
+
+    Returns y[tokens, hidden], ids[tokens, k] and, like y, the sum of the
+    magnitudes of the products that make up each number of y.
+    """
     x, router, gate_up, down = (
         inputs[name].astype(np.float64)
         for name in ("x", "router_weight", "gate_up", "down")
     )
-    y = np.zeros_like(x)
+    y, magnitude = np.zeros_like(x), np.zeros_like(x)
     ids = np.zeros((len(x), layer.k), np.int32)
     for t, row in enumerate(x):
         logits = router @ row
@@ -114,5 +118,7 @@ def run_reference(
         chosen = scores[ids[t]] / scores[ids[t]].sum()
         for expert, weight in zip(ids[t], chosen):
             gate, up = np.split(gate_up[expert] @ row, 2)
-            y[t] += weight * (down[expert] @ (gate / (1 + np.exp(-gate)) * up))
-    return y, ids
+            hidden = gate / (1 + np.exp(-gate)) * up
+            y[t] += weight * (down[expert] @ hidden)
+            magnitude[t] += weight * (np.abs(down[expert]) @ np.abs(hidden))
+    return y, ids, magnitude

@@ -45,7 +45,8 @@ def test_reads_files_and_bytes(tmp_path):
 def test_names_the_file_in_messages(tmp_path):
     path = tmp_path / "broken.mlir"
     path.write_text("module { moe.nothing }")
-    with pytest.raises(moe_mlir.CompileError, match=r"broken\.mlir:1:10: error"):
+    message = r"broken\.mlir:1:10: error"
+    with pytest.raises(moe_mlir.CompileError, match=message):
         moe_mlir.compile(path)
 
 

@@ -20,7 +20,7 @@
 // LIBRARY: SONAME{{.*}}[tiny.so]
 // DEFINE: %{library} =
 // DEFINE: %{needed} = llvm-readelf -d %{library} > %t/dynamic && \
-// DEFINE:   not grep -qE 'NEEDED.*(lib[^cm]|lib[cm][^.])' %t/dynamic && \
+// DEFINE:   not grep -qE 'NEEDED.*: .(lib[^cm]|lib[cm][^.])' %t/dynamic && \
 // DEFINE:   llvm-nm -D --undefined-only %{library} > %t/undefined && \
 // DEFINE:   not grep -qv '@GLIBC' %t/undefined
 // REDEFINE: %{library} = %t/tiny.so

@@ -1,4 +1,4 @@
-//===- MoeTest.td - A dialect that extends moe from outside -*- tablegen -*-===//
+//===- MoeTest.td - A dialect that extends moe from outside -----------------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

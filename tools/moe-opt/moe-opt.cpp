@@ -6,9 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "moe/InitAllDialects.h"
 #include "moe/InitAllPasses.h"
-#include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #ifdef MOE_INCLUDE_TESTS
 #include "MoeTestLib.h"
 #endif

@@ -20,7 +20,7 @@ struct Product {
   double macsPerRow = 0;
   double bytesPerExpert = 0;
   int64_t numExperts = 1;
-  int64_t slots = 1;    ///< Rows a token, where routed.
+  int64_t slots = 1; ///< Rows a token, where routed.
   bool isRouted = false;
 };
 
@@ -44,8 +44,7 @@ std::vector<Product> collectProducts(func::FuncOp layer) {
     Product product;
     double width = op.getIntermediateSize();
     double up = op.getGated() ? 2.0 : 1.0;
-    product.macsPerRow =
-        width * (up * op.getInSize() + op.getOutSize());
+    product.macsPerRow = width * (up * op.getInSize() + op.getOutSize());
     product.numExperts = op.getNumExperts();
     double bytes = bytesOf(op.getDown());
     for (Value weight : op.getUp())
@@ -87,8 +86,7 @@ std::vector<Product> collectProducts(func::FuncOp layer) {
   return [=](const std::vector<::moe::io::Tensor> &inputs,
              const std::vector<::moe::io::Tensor> &outputs)
              -> std::optional<::moe::run::Cost> {
-    double tokens =
-        static_cast<double>(inputs[tokenInput].shape()[tokenDim]);
+    double tokens = static_cast<double>(inputs[tokenInput].shape()[tokenDim]);
     double rows = -1, touched = -1;
     if (loadsOutput >= 0) {
       const ::moe::io::Tensor &loads = outputs[loadsOutput];

@@ -9,8 +9,8 @@
 #ifndef MOE_TOOLS_MOERUN_LAYERCOST_H
 #define MOE_TOOLS_MOERUN_LAYERCOST_H
 
-#include "moe/Run/Benchmark.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "moe/Run/Benchmark.h"
 
 namespace mlir::moe {
 

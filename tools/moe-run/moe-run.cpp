@@ -7,15 +7,15 @@
 //===----------------------------------------------------------------------===//
 
 #include "LayerCost.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/ExecutionEngine/Compiler.h"
 #include "moe/ExecutionEngine/JIT.h"
 #include "moe/InitAllDialects.h"
 #include "moe/Run/Options.h"
 #include "moe/Run/Run.h"
-#include "mlir/IR/MLIRContext.h"
-#include "mlir/Parser/Parser.h"
-#include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/SourceMgr.h"
 #include <iostream>
@@ -68,8 +68,7 @@ static int runLibrary(const run::Options &options, moe_context *context) {
     moe_module_unload(module);
     return code;
   }
-  int code =
-      run::runEntry(options, entry, context, {}, std::cout, std::cerr);
+  int code = run::runEntry(options, entry, context, {}, std::cout, std::cerr);
   moe_module_unload(module);
   return code;
 }
@@ -95,9 +94,8 @@ static int runSource(const run::Options &options, moe_context *context) {
   run::CostFn cost = makeCostFunction(*layer);
 
   CompileOptions compile;
-  compile.target = options.target == run::Target::Oracle
-                       ? CompileTarget::oracle
-                       : CompileTarget::cpu;
+  compile.target = options.target == run::Target::Oracle ? CompileTarget::oracle
+                                                         : CompileTarget::cpu;
   if (failed(lowerModule(*module, compile)))
     return report(options.file + ": could not be compiled");
   auto object = compileToObject(*module, compile);

@@ -57,7 +57,7 @@ public:
 private:
   static DialectRegistry makeRegistry() {
     DialectRegistry registry;
-    registerAllDialects(registry);
+    ::mlir::moe::registerAllDialects(registry);
     registerAllToLLVMIRTranslations(registry);
     return registry;
   }

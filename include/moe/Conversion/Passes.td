@@ -138,9 +138,9 @@ def MoeMathToIntrinsicsPass
     : Pass<"moe-math-to-intrinsics", "::mlir::gpu::GPUModuleOp"> {
   let summary = "what a GPU has instructions for, without its device library";
   let description = [{
-    fma, floor, abs and sqrt of f32 and f64 scalars become intrinsics; left to
-    itself, the conversion to NVVM calls the device library even for these. A
-    function that needs the library is an error where it is not found.
+    The conversion to NVVM calls the device library even for fma, floor, abs
+    and sqrt; this makes intrinsics of such calls, and drops what is declared
+    and not called. A call that stays is an error where there is no library.
 
     See test/Conversion/MoeToGPU/math.mlir.
   }];

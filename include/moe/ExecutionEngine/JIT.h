@@ -9,8 +9,8 @@
 #ifndef MOE_EXECUTIONENGINE_JIT_H
 #define MOE_EXECUTIONENGINE_JIT_H
 
-#include "moe/Runtime/moe_rt.h"
 #include "mlir/Support/LLVM.h"
+#include "moe/Runtime/moe_rt.h"
 #include "llvm/Support/Error.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include <memory>

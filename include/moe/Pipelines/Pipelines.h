@@ -42,8 +42,7 @@ struct OraclePipelineOptions
 enum class GPUFormat { isa, bin };
 
 struct GPUPipelineOptions : public PassPipelineOptions<GPUPipelineOptions> {
-  Option<std::string> chip{*this, "chip",
-                           llvm::cl::desc("sm_80, sm_90a, ..."),
+  Option<std::string> chip{*this, "chip", llvm::cl::desc("sm_80, sm_90a, ..."),
                            llvm::cl::init("sm_80")};
   Option<GPUFormat> format{
       *this, "format", llvm::cl::desc("what a gpu.binary holds"),

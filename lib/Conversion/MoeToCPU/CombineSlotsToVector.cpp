@@ -8,11 +8,11 @@
 
 #include "MoeToCPU.h"
 #include "VectorEmitter.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -32,8 +32,7 @@ private:
   Value constant(double value) {
     return arith::ConstantOp::create(
         b, DenseElementsAttr::get(
-               emit.getType(),
-               b.getFloatAttr(emit.getComputeType(), value)));
+               emit.getType(), b.getFloatAttr(emit.getComputeType(), value)));
   }
   Value multiplyAdd(Value x, Value y, Value sum) {
     return vector::FMAOp::create(b, x, y, sum);
@@ -57,8 +56,7 @@ Value TokenSum::sumRows(Value column, int64_t size) {
         Value values = emit.load(op.getRows(), {row, column}, size);
         Value sum;
         if (op.getWeight()) {
-          Value weight =
-              emit.broadcast(emit.loadScalar(op.getWeight(), row));
+          Value weight = emit.broadcast(emit.loadScalar(op.getWeight(), row));
           sum = multiplyAdd(weight, values, carried[0]);
         } else {
           sum = emit.add(carried[0], values);

@@ -8,10 +8,10 @@
 
 #include "MoeToCPU.h"
 #include "VectorEmitter.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -24,8 +24,7 @@ namespace {
 class Grouping {
 public:
   Grouping(ImplicitLocOpBuilder &b, GroupOp op)
-      : b(b), emit(b, b.getF32Type()), op(op),
-        numExperts(op.getNumExperts()) {}
+      : b(b), emit(b, b.getF32Type()), op(op), numExperts(op.getNumExperts()) {}
 
   void run();
 
@@ -74,8 +73,7 @@ private:
 
 void Grouping::ifIn(Value id, Value limit, llvm::function_ref<void()> body) {
   // As unsigned, a negative id is past every limit.
-  Value inside =
-      arith::CmpIOp::create(b, arith::CmpIPredicate::ult, id, limit);
+  Value inside = arith::CmpIOp::create(b, arith::CmpIPredicate::ult, id, limit);
   auto conditional = scf::IfOp::create(b, inside, /*withElseRegion=*/false);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(conditional.thenBlock());
@@ -106,8 +104,7 @@ void Grouping::clear(Value list, Value count) {
 void Grouping::startsFromCounts(Value list, Value count) {
   emit.loop(zero, count, 1, [&](Value index) {
     Value next = arith::AddIOp::create(b, index, emit.index(1));
-    Value sum =
-        arith::AddIOp::create(b, load(list, index), load(list, next));
+    Value sum = arith::AddIOp::create(b, load(list, index), load(list, next));
     store(sum, list, next);
   });
 }
@@ -183,8 +180,8 @@ void Grouping::groupByExpert() {
   shiftBack(first, numTokens);
   emit.loop(zero, numTokens, 1, [&](Value token) {
     Value begin = asIndex(load(first, token));
-    Value end = asIndex(
-        load(first, arith::AddIOp::create(b, token, emit.index(1))));
+    Value end =
+        asIndex(load(first, arith::AddIOp::create(b, token, emit.index(1))));
     emit.loop(begin, end, 1, [&](Value place) {
       Value flat = asIndex(load(op.getSlotInit(), place));
       Value expert = arith::DivUIOp::create(b, flat, slots);

@@ -21,12 +21,12 @@
 
 #include "MoeToCPU.h"
 #include "VectorEmitter.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Utils/WidenBody.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Utils/WidenBody.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -70,10 +70,9 @@ private:
 
   Value scaleRow(const Tile &tile, size_t row, Value values);
   Value offsetBy(Value index, int64_t offset) {
-    return offset == 0
-               ? index
-               : arith::AddIOp::create(b, index, emit.index(offset))
-                     .getResult();
+    return offset == 0 ? index
+                       : arith::AddIOp::create(b, index, emit.index(offset))
+                             .getResult();
   }
   /// Where a weight's element of (column, inner) lies.
   SmallVector<Value> weightAt(Value column, Value inner) {
@@ -87,9 +86,9 @@ private:
   }
   /// Emits an inner loop over vectors or scalars of the inner dimension that
   /// carries accumulators.
-  SmallVector<Value> reduce(
-      int64_t begin, int64_t end, int64_t step, ValueRange inits,
-      llvm::function_ref<SmallVector<Value>(Value inner, ValueRange)> body);
+  SmallVector<Value>
+  reduce(int64_t begin, int64_t end, int64_t step, ValueRange inits,
+         llvm::function_ref<SmallVector<Value>(Value inner, ValueRange)> body);
 
   ImplicitLocOpBuilder &b;
   VectorEmitter emit;
@@ -129,8 +128,8 @@ void ProductEmitter::emitTask(Value expertIndex, Value panelIndex) {
     end = emit.loadIndex(op.getOffsets(), offsetBy(expertIndex, 1));
   }
   panelBegin = arith::MulIOp::create(b, panelIndex, emit.index(panel));
-  Value panelEnd = arith::MinUIOp::create(
-      b, offsetBy(panelBegin, panel), emit.index(out));
+  Value panelEnd =
+      arith::MinUIOp::create(b, offsetBy(panelBegin, panel), emit.index(out));
   buffer = memref::AllocaOp::create(
       b, MemRefType::get({numWeights, kTileRows[0], panel},
                          emit.getComputeType()));
@@ -149,8 +148,8 @@ void ProductEmitter::emitRowTiles(Value begin, Value end, Value column,
       for (int64_t i = 0; i < count; ++i) {
         Value row = offsetBy(first, i);
         tile.rows.push_back(row);
-        tile.sources.push_back(
-            op.getRows() ? emit.loadIndex(op.getRows(), row) : row);
+        tile.sources.push_back(op.getRows() ? emit.loadIndex(op.getRows(), row)
+                                            : row);
         if (op.getRowScale())
           tile.scales.push_back(emit.loadScalar(op.getRowScale(), row));
       }
@@ -160,8 +159,7 @@ void ProductEmitter::emitRowTiles(Value begin, Value end, Value column,
   }
 }
 
-void ProductEmitter::emitTile(const Tile &tile, Value column,
-                              Value columnEnd) {
+void ProductEmitter::emitTile(const Tile &tile, Value column, Value columnEnd) {
   int64_t lanes = emit.getLanes();
   int64_t perColumn = numWeights * static_cast<int64_t>(tile.rows.size());
   int64_t width = std::max<int64_t>(
@@ -177,13 +175,11 @@ void ProductEmitter::emitTile(const Tile &tile, Value column,
     // Full vectors of the rest, then the columns of a last, masked one.
     Value vectorEnd = arith::SubIOp::create(
         b, columnEnd, arith::RemUIOp::create(b, rest, emit.index(lanes)));
-    emit.loop(fullEnd, vectorEnd, lanes, [&](Value first) {
-      emitAlongColumns(tile, first, lanes, 1);
-    });
+    emit.loop(fullEnd, vectorEnd, lanes,
+              [&](Value first) { emitAlongColumns(tile, first, lanes, 1); });
     if (int64_t tail = out % lanes)
-      emit.loop(vectorEnd, columnEnd, lanes, [&](Value first) {
-        emitAlongColumns(tile, first, tail, 1);
-      });
+      emit.loop(vectorEnd, columnEnd, lanes,
+                [&](Value first) { emitAlongColumns(tile, first, tail, 1); });
   } else {
     Value extent = arith::SubIOp::create(b, columnEnd, column);
     Value rest = arith::RemUIOp::create(b, extent, emit.index(width));
@@ -245,8 +241,7 @@ void ProductEmitter::emitAlongInner(const Tile &tile, Value column,
     SmallVector<Value> rows, next;
     for (size_t row = 0; row < numRows; ++row)
       rows.push_back(scaleRow(
-          tile, row,
-          emit.load(op.getLhs(), {tile.sources[row], inner}, size)));
+          tile, row, emit.load(op.getLhs(), {tile.sources[row], inner}, size)));
     size_t place = 0;
     for (Value weight : op.getWeights())
       for (int64_t i = 0; i < numColumns; ++i) {
@@ -282,9 +277,9 @@ void ProductEmitter::emitAlongColumns(const Tile &tile, Value column,
   sums = reduce(0, in, 1, sums, [&](Value inner, ValueRange carried) {
     SmallVector<Value> rows, next;
     for (size_t row = 0; row < numRows; ++row)
-      rows.push_back(emit.broadcast(scaleRow(
-          tile, row,
-          emit.loadScalar(op.getLhs(), {tile.sources[row], inner}))));
+      rows.push_back(emit.broadcast(
+          scaleRow(tile, row,
+                   emit.loadScalar(op.getLhs(), {tile.sources[row], inner}))));
     size_t place = 0;
     for (Value weight : op.getWeights())
       for (int64_t i = 0; i < numVectors; ++i) {

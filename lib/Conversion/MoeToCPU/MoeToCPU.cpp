@@ -7,8 +7,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "MoeToCPU.h"
-#include "moe/Conversion/Passes.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/Utils/Utils.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -16,6 +14,8 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Transforms/DialectConversion.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_CONVERTMOETOCPUPASS

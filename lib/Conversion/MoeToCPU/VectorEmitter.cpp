@@ -87,8 +87,7 @@ Value VectorEmitter::load(Value memref, ValueRange indices, int64_t size) {
 
 void VectorEmitter::store(Value vector, Value memref, ValueRange indices,
                           int64_t size) {
-  vector = convert(vector,
-                   cast<MemRefType>(memref.getType()).getElementType());
+  vector = convert(vector, cast<MemRefType>(memref.getType()).getElementType());
   if (size == lanes)
     vector::StoreOp::create(b, vector, memref, indices);
   else

@@ -65,7 +65,6 @@ private:
 void emitTasks(ImplicitLocOpBuilder &b, Operation *anchor, Value count,
                llvm::function_ref<void(Value task)> body);
 
-
 } // namespace mlir::moe
 
 #endif // MOE_LIB_CONVERSION_MOETOCPU_VECTOREMITTER_H

@@ -6,9 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Conversion/Passes.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "moe/Conversion/Passes.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEATTACHNVVMTARGETPASS
@@ -28,8 +28,8 @@ struct Chip {
 /// The oldest PTX version that has all a chip's code may use; an older one ends
 /// the process inside LLVM, so no chip is guessed.
 constexpr Chip kChips[] = {
-    {"sm_80", "+ptx78"},  {"sm_86", "+ptx78"},   {"sm_89", "+ptx78"},
-    {"sm_90", "+ptx80"},  {"sm_90a", "+ptx80"},  {"sm_100", "+ptx86"},
+    {"sm_80", "+ptx78"},   {"sm_86", "+ptx78"},  {"sm_89", "+ptx78"},
+    {"sm_90", "+ptx80"},   {"sm_90a", "+ptx80"}, {"sm_100", "+ptx86"},
     {"sm_100a", "+ptx86"}, {"sm_120", "+ptx87"},
 };
 
@@ -47,9 +47,9 @@ struct MoeAttachNVVMTarget
                             [&](const Chip &entry) { diag << entry.name; });
       return signalPassFailure();
     }
-    auto target = NVVM::NVVMTargetAttr::get(
-        &getContext(), /*optLevel=*/3, "nvptx64-nvidia-cuda", known->name,
-        known->features);
+    auto target = NVVM::NVVMTargetAttr::get(&getContext(), /*optLevel=*/3,
+                                            "nvptx64-nvidia-cuda", known->name,
+                                            known->features);
     for (auto kernels : getOperation().getOps<gpu::GPUModuleOp>())
       kernels.setTargetsAttr(ArrayAttr::get(&getContext(), {target}));
   }

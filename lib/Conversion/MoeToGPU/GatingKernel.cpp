@@ -7,7 +7,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "GatingKernel.h"
-#include "moe/Dialect/Moe/Utils/Selection.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
@@ -17,6 +16,7 @@
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/IRMapping.h"
+#include "moe/Dialect/Moe/Utils/Selection.h"
 #include <numeric>
 
 using namespace mlir;
@@ -45,9 +45,7 @@ private:
   Value index(int64_t value) {
     return arith::ConstantIndexOp::create(b, value);
   }
-  Value add(Value x, Value y) {
-    return b.createOrFold<arith::AddIOp>(x, y);
-  }
+  Value add(Value x, Value y) { return b.createOrFold<arith::AddIOp>(x, y); }
   Value convert(Value value, Type type);
   Value readOnlyBuffer(Value tensor);
   void assertAligned(Value buffer, int64_t bytes, StringRef name);
@@ -73,7 +71,7 @@ private:
   int64_t vectorSize = 1;
   Value input, weight;
   Value blockFirst, thread, inputRow;
-  Value logitRow; ///< Private, [R].
+  Value logitRow;                   ///< Private, [R].
   Operation *privateRows = nullptr; ///< Private rows are made after this.
 };
 
@@ -104,8 +102,8 @@ Value GatingKernel::readOnlyBuffer(Value tensor) {
 void GatingKernel::assertAligned(Value buffer, int64_t bytes, StringRef name) {
   Value address = memref::ExtractAlignedPointerAsIndexOp::create(b, buffer);
   Value rest = arith::AndIOp::create(b, address, index(bytes - 1));
-  Value fits = arith::CmpIOp::create(b, arith::CmpIPredicate::eq, rest,
-                                     index(0));
+  Value fits =
+      arith::CmpIOp::create(b, arith::CmpIPredicate::eq, rest, index(0));
   cf::AssertOp::create(b, fits,
                        b.getStringAttr("moe.gate: " + name +
                                        " is not aligned to " + Twine(bytes) +
@@ -171,10 +169,10 @@ Value GatingKernel::loadColumns(Value buffer, Value row, Value column) {
     loaded = memref::LoadOp::create(b, buffer, ValueRange{row, column});
   } else {
     int64_t bytes = vectorSize * element.getIntOrFloatBitWidth() / 8;
-    loaded = vector::LoadOp::create(
-        b, VectorType::get({vectorSize}, element), buffer,
-        ValueRange{row, column}, /*nontemporal=*/false,
-        llvm::MaybeAlign(bytes));
+    loaded =
+        vector::LoadOp::create(b, VectorType::get({vectorSize}, element),
+                               buffer, ValueRange{row, column},
+                               /*nontemporal=*/false, llvm::MaybeAlign(bytes));
   }
   return convert(loaded, sumType);
 }
@@ -286,8 +284,7 @@ void GatingKernel::emitRoute() {
     Value flag = tensor::ExtractOp::create(
         b, tile.mask.value, ValueRange{emitRow(tile.mask.first, thread)});
     Value noId = arith::ConstantOp::create(b, b.getI32IntegerAttr(-1));
-    Value zero =
-        arith::ConstantOp::create(b, b.getFloatAttr(computeType, 0.0));
+    Value zero = arith::ConstantOp::create(b, b.getFloatAttr(computeType, 0.0));
     for (Value &id : slots.ids)
       id = arith::SelectOp::create(b, flag, id, noId);
     for (Value &value : slots.weights)
@@ -331,9 +328,8 @@ void GatingKernel::emit() {
     return count * type.getIntOrFloatBitWidth() / 8;
   };
   int64_t hidden = gate.getInput().getType().getDimSize(1);
-  vectorSize = std::gcd(
-      hidden, kLoadBytes / std::max(bytesOf(inputType, 1),
-                                    bytesOf(weightType, 1)));
+  vectorSize = std::gcd(hidden, kLoadBytes / std::max(bytesOf(inputType, 1),
+                                                      bytesOf(weightType, 1)));
   if (vectorSize == 0)
     vectorSize = 1;
 
@@ -344,12 +340,11 @@ void GatingKernel::emit() {
     assertAligned(weight, bytesOf(weightType, vectorSize), "the weight");
   }
   Value one = index(1);
-  auto launch = gpu::LaunchOp::create(b, emitBlockCount(), one, one,
-                                      index(tile.getStep().value_or(threads)),
-                                      one, one);
+  auto launch =
+      gpu::LaunchOp::create(b, emitBlockCount(), one, one,
+                            index(tile.getStep().value_or(threads)), one, one);
   b.setInsertionPointToStart(&launch.getBody().front());
-  Value active =
-      emitActive(launch.getBlockIds().x, launch.getThreadIds().x);
+  Value active = emitActive(launch.getBlockIds().x, launch.getThreadIds().x);
   privateRows = active.getDefiningOp();
   auto guard = scf::IfOp::create(b, active, /*withElseRegion=*/false);
   gpu::TerminatorOp::create(b);

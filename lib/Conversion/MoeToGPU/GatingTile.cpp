@@ -80,9 +80,8 @@ LogicalResult TileMatcher::matchTypes() {
                       Value(gate.getBias()), Value(gate.getLogits())})
     if (failed(check(gate, value)))
       return failure();
-  for (Value value :
-       {Value(route.getSelectionBias()), Value(route.getExpertScale()),
-        Value(route.getWeights())})
+  for (Value value : {Value(route.getSelectionBias()),
+                      Value(route.getExpertScale()), Value(route.getWeights())})
     if (failed(check(route, value)))
       return failure();
   return success();
@@ -147,13 +146,11 @@ LogicalResult TileMatcher::matchRows(Value value, TokenRows &rows) {
   if (!tile.loop)
     return success();
   auto slice = value.getDefiningOp<tensor::ExtractSliceOp>();
-  if (!slice || !isOutside(slice.getSource()) ||
-      slice.getDroppedDims().any())
+  if (!slice || !isOutside(slice.getSource()) || slice.getDroppedDims().any())
     return refuse(tile.route) << "it reads a value made in its loop";
   rows = {slice.getSource(), slice.getMixedOffsets().front()};
   return matchSlice(slice, slice.getMixedOffsets(), slice.getMixedSizes(),
-                    slice.getMixedStrides(),
-                    slice.getSourceType().getShape());
+                    slice.getMixedStrides(), slice.getSourceType().getShape());
 }
 
 /// Every use of `stored`, all of a result's rows, must write it to a memref.
@@ -171,9 +168,9 @@ LogicalResult TileMatcher::addStores(Value result, Value stored,
     if (!store || !isa<BaseMemRefType>(store.getDest().getType())) {
       InFlightDiagnostic diag = refuse(tile.route);
       diag << "its routing is not written to a memref alone";
-      diag.attachNote(user->getLoc()) << "used here; a function marked "
-                                      << kEntryAttrName
-                                      << " returns nothing after stage 'moe'";
+      diag.attachNote(user->getLoc())
+          << "used here; a function marked " << kEntryAttrName
+          << " returns nothing after stage 'moe'";
       return diag;
     }
     DominanceInfo dominance;
@@ -212,8 +209,7 @@ FailureOr<GatingTile> TileMatcher::run() {
       failed(matchRows(tile.gate.getInput(), tile.input)) ||
       failed(matchRows(tile.route.getTokenMask(), tile.mask)))
     return failure();
-  for (Value result : {Value(tile.gate.getLogits()),
-                       Value(tile.route.getIds()),
+  for (Value result : {Value(tile.gate.getLogits()), Value(tile.route.getIds()),
                        Value(tile.route.getWeights())})
     if (failed(matchOutputs(result)))
       return failure();

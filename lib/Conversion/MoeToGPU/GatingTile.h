@@ -9,9 +9,9 @@
 #ifndef MOE_LIB_CONVERSION_MOETOGPU_GATINGTILE_H
 #define MOE_LIB_CONVERSION_MOETOGPU_GATINGTILE_H
 
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 namespace mlir::moe {
 

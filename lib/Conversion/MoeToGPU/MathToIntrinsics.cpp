@@ -6,12 +6,11 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Conversion/Passes.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/Target/LLVM/NVVM/Utils.h"
+#include "moe/Conversion/Passes.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 
@@ -37,38 +36,52 @@ struct MoeMathToIntrinsics
     : public moe::impl::MoeMathToIntrinsicsPassBase<MoeMathToIntrinsics> {
   using MoeMathToIntrinsicsPassBase::MoeMathToIntrinsicsPassBase;
 
-  template <typename MathOp, typename IntrinsicOp>
-  static bool replace(IRRewriter &rewriter, Operation *op) {
-    if (!isa<MathOp>(op))
+  template <typename IntrinsicOp>
+  static void replace(IRRewriter &rewriter, LLVM::CallOp call) {
+    rewriter.setInsertionPoint(call);
+    rewriter.replaceOpWithNewOp<IntrinsicOp>(call, call->getResultTypes(),
+                                             call.getArgOperands());
+  }
+
+  /// Whether the call of a library function became an instruction.
+  static bool convert(IRRewriter &rewriter, LLVM::CallOp call,
+                      StringRef function) {
+    function.consume_back("f"); // The f32 form.
+    if (function == "__nv_fma")
+      replace<LLVM::FMAOp>(rewriter, call);
+    else if (function == "__nv_floor")
+      replace<LLVM::FFloorOp>(rewriter, call);
+    else if (function == "__nv_fabs")
+      replace<LLVM::FAbsOp>(rewriter, call);
+    else if (function == "__nv_sqrt")
+      replace<LLVM::SqrtOp>(rewriter, call);
+    else
       return false;
-    rewriter.setInsertionPoint(op);
-    rewriter.replaceOpWithNewOp<IntrinsicOp>(op, op->getResultTypes(),
-                                             op->getOperands());
     return true;
   }
 
   void runOnOperation() override {
-    IRRewriter rewriter(&getContext());
-    SmallVector<Operation *> ops;
-    getOperation()->walk([&](Operation *op) {
-      if (isa_and_nonnull<math::MathDialect>(op->getDialect()))
-        ops.push_back(op);
+    SmallVector<LLVM::CallOp> calls;
+    getOperation()->walk([&](LLVM::CallOp call) {
+      if (call.getCallee().value_or("").starts_with("__nv_"))
+        calls.push_back(call);
     });
-    for (Operation *op : ops) {
-      Type type = op->getResult(0).getType();
-      bool isInstruction =
-          (type.isF32() || type.isF64()) &&
-          (replace<math::FmaOp, LLVM::FMAOp>(rewriter, op) ||
-           replace<math::FloorOp, LLVM::FFloorOp>(rewriter, op) ||
-           replace<math::AbsFOp, LLVM::FAbsOp>(rewriter, op) ||
-           replace<math::SqrtOp, LLVM::SqrtOp>(rewriter, op));
-      if (isInstruction || hasDeviceLibrary())
+    IRRewriter rewriter(&getContext());
+    for (LLVM::CallOp call : calls) {
+      StringRef function = *call.getCallee();
+      if (convert(rewriter, call, function) || hasDeviceLibrary())
         continue;
-      op->emitOpError("of ") << type
-                             << " needs CUDA's device library, which is not "
-                                "found; set CUDA_HOME to the toolkit";
+      emitError(call.getLoc())
+          << "'" << function
+          << "' is of CUDA's device library, which is not found; set "
+             "CUDA_HOME to the toolkit";
       return signalPassFailure();
     }
+    for (auto function :
+         llvm::make_early_inc_range(getOperation().getOps<LLVM::LLVMFuncOp>()))
+      if (function.isExternal() && function.getName().starts_with("__nv_") &&
+          SymbolTable::symbolKnownUseEmpty(function, getOperation()))
+        function.erase();
   }
 };
 

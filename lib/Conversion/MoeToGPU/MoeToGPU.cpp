@@ -7,7 +7,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "GatingKernel.h"
-#include "moe/Conversion/Passes.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
@@ -18,6 +17,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+#include "moe/Conversion/Passes.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_CONVERTMOEGATINGTOGPUPASS
@@ -41,10 +41,10 @@ struct ConvertMoeGatingToGPU
     WalkResult result = getOperation()->walk([](Operation *op) {
       if (!isa_and_nonnull<MoeDialect>(op->getDialect()) || isa<RouteOp>(op))
         return WalkResult::advance();
-      bool isRouted = isa<GateOp>(op) &&
-                      llvm::any_of(op->getUsers(), [](Operation *user) {
-                        return isa<RouteOp>(user);
-                      });
+      bool isRouted =
+          isa<GateOp>(op) && llvm::any_of(op->getUsers(), [](Operation *user) {
+            return isa<RouteOp>(user);
+          });
       if (isRouted)
         return WalkResult::advance();
       op->emitOpError("has no GPU code");

@@ -7,11 +7,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "RuntimeABI.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Runtime/moe_rt.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEASSERTSTOSTATUSPASS

@@ -104,7 +104,11 @@ FailureOr<int64_t> InfoBuilder::getSymbol(StringRef name) {
 }
 
 LogicalResult InfoBuilder::addArgument(unsigned index, bool isInput) {
-  auto type = cast<MemRefType>(function.getArgumentTypes()[index]);
+  auto type = dyn_cast<MemRefType>(function.getArgumentTypes()[index]);
+  if (!type)
+    return function.emitOpError("argument ")
+           << index << " is " << function.getArgumentTypes()[index]
+           << ", no buffer";
   moe_arg_info info;
   std::memset(&info, 0, sizeof info);
   auto name = function.getArgAttrOfType<StringAttr>(index, kNameAttrName);
@@ -386,6 +390,9 @@ LogicalResult EntryEmitter::run() {
   for (unsigned i = 0; i < numInputs + numOutputs; ++i)
     if (failed(builder.addArgument(i, i < numInputs)))
       return failure();
+  std::string planned = getWorkspaceFunctionName(function.getName());
+  if (!module.lookupSymbol<func::FuncOp>(planned))
+    return function.emitOpError("has no function @") << planned;
   info = emitInfo("_info", builder);
   emitRun();
   emitWorkspace();

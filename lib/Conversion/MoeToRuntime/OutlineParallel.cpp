@@ -15,14 +15,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "RuntimeABI.h"
-#include "moe/Conversion/Passes.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Conversion/LLVMCommon/TypeConverter.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/SCF/Transforms/Transforms.h"
 #include "mlir/Transforms/RegionUtils.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEOUTLINEPARALLELPASS
@@ -85,14 +85,13 @@ private:
 Value ParallelOutliner::emitCount(ImplicitLocOpBuilder &b, scf::ForallOp loop,
                                   SmallVectorImpl<Value> &extents) {
   Value count;
-  for (auto [low, high, step] :
-       llvm::zip(loop.getLowerBound(b), loop.getUpperBound(b),
-                 loop.getStep(b))) {
+  for (auto [low, high, step] : llvm::zip(
+           loop.getLowerBound(b), loop.getUpperBound(b), loop.getStep(b))) {
     Value distance = arith::SubIOp::create(b, high, low);
     Value extent = arith::CeilDivSIOp::create(b, distance, step);
     extents.push_back(extent);
-    count = count ? arith::MulIOp::create(b, count, extent).getResult()
-                  : extent;
+    count =
+        count ? arith::MulIOp::create(b, count, extent).getResult() : extent;
   }
   return count;
 }
@@ -107,8 +106,7 @@ func::FuncOp ParallelOutliner::emitTask(scf::ForallOp loop,
   SmallVector<Type> types = llvm::to_vector(ValueRange(captures).getTypes());
   types.push_back(top.getIndexType());
   auto task = func::FuncOp::create(
-      top, loop.getLoc(),
-      (function.getName() + ".task" + Twine(number)).str(),
+      top, loop.getLoc(), (function.getName() + ".task" + Twine(number)).str(),
       top.getFunctionType(types, {}));
   task.setPrivate();
   Block *entry = task.addEntryBlock();
@@ -127,8 +125,8 @@ func::FuncOp ParallelOutliner::emitTask(scf::ForallOp loop,
       place = arith::RemUIOp::create(b, rest, extent);
       rest = arith::DivUIOp::create(b, rest, extent);
     }
-    indices[dim] = arith::AddIOp::create(
-        b, low, arith::MulIOp::create(b, place, step));
+    indices[dim] =
+        arith::AddIOp::create(b, low, arith::MulIOp::create(b, place, step));
   }
   IRMapping mapping;
   for (auto [capture, argument] :
@@ -257,9 +255,9 @@ struct MoeOutlineParallel
       });
       if (loops.empty())
         continue;
-      bool hasContext = entry.getNumArguments() > 0 &&
-                        isa<LLVM::LLVMPointerType>(
-                            entry.getArgumentTypes().back());
+      bool hasContext =
+          entry.getNumArguments() > 0 &&
+          isa<LLVM::LLVMPointerType>(entry.getArgumentTypes().back());
       if (onTensors || !hasContext) {
         entry.emitOpError("needs a context and parallel loops on memrefs");
         return signalPassFailure();

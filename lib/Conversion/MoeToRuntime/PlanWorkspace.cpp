@@ -7,15 +7,17 @@
 //===----------------------------------------------------------------------===//
 
 #include "RuntimeABI.h"
-#include "moe/Conversion/Passes.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "mlir/Analysis/SliceAnalysis.h"
 #include "mlir/Analysis/TopologicalSortUtils.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/Dominance.h"
 #include "mlir/Interfaces/ValueBoundsOpInterface.h"
+#include "mlir/Interfaces/ViewLikeInterface.h"
+#include "moe/Conversion/Passes.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEPLANWORKSPACEPASS
@@ -51,8 +53,8 @@ Value emitBytes(ImplicitLocOpBuilder &b, memref::AllocOp alloc) {
   return arith::MulIOp::create(b, units, mask);
 }
 
-/// `buffer`, of at least the alloc's size, as the alloc's type and size: the same
-/// place with the compact strides of the smaller size.
+/// `buffer`, of at least the alloc's size, as the alloc's type and size: the
+/// same place with the compact strides of the smaller size.
 Value castToSize(OpBuilder &b, memref::AllocOp alloc, Value buffer) {
   SmallVector<OpFoldResult> sizes = alloc.getMixedSizes(), strides;
   OpFoldResult stride = b.getIndexAttr(1);
@@ -67,6 +69,23 @@ Value castToSize(OpBuilder &b, memref::AllocOp alloc, Value buffer) {
                                            strides);
 }
 
+/// An input that has the size of `argument`, which may be a destination: those
+/// are not known when the workspace is planned.
+std::pair<Value, int64_t> findInput(func::FuncOp function,
+                                    BlockArgument argument, int64_t dim) {
+  auto numInputs = function->getAttrOfType<IntegerAttr>(kNumInputsAttrName);
+  int64_t number = argument.getArgNumber();
+  if (!numInputs || number < numInputs.getInt())
+    return {argument, dim};
+  auto dims = function.getArgAttrOfType<ArrayAttr>(number, kDimsAttrName);
+  for (int64_t input = 0; dims && input < numInputs.getInt(); ++input)
+    if (auto names = function.getArgAttrOfType<ArrayAttr>(input, kDimsAttrName))
+      for (auto [inputDim, name] : llvm::enumerate(names))
+        if (name == dims[dim])
+          return {function.getArgument(input), inputDim};
+  return {};
+}
+
 /// Finds values in front of the outermost loop that sizes inside cannot exceed.
 class SizeBounds {
 public:
@@ -76,14 +95,28 @@ public:
   Value find(Value size, Operation *user);
 
 private:
+  bool isKnown(Value value);
   Value findOfBuffer(Value buffer, int64_t dim, Operation *user);
-  std::pair<Value, int64_t> findInput(BlockArgument argument, int64_t dim);
 
   func::FuncOp function;
 };
 
+/// Whether a value is computed from sizes, once a call.
+bool SizeBounds::isKnown(Value value) {
+  if (value.getParentBlock() != &function.getBody().front())
+    return false;
+  llvm::SetVector<Operation *> slice;
+  BackwardSliceOptions options;
+  options.inclusive = true;
+  options.omitBlockArguments = true;
+  return succeeded(getBackwardSlice(value, &slice, options)) &&
+         llvm::all_of(slice, [](Operation *op) {
+           return isMemoryEffectFree(op) && op->getNumRegions() == 0;
+         });
+}
+
 Value SizeBounds::find(Value size, Operation *user) {
-  if (size.getParentBlock() == &function.getBody().front())
+  if (isKnown(size))
     return size;
   // A slice is no larger than what it is taken of.
   for (Operation *other : size.getUsers()) {
@@ -99,24 +132,6 @@ Value SizeBounds::find(Value size, Operation *user) {
   return {};
 }
 
-/// An input that has the size of `argument`, which may be a destination: those
-/// are not known when the workspace is planned.
-std::pair<Value, int64_t> SizeBounds::findInput(BlockArgument argument,
-                                                int64_t dim) {
-  auto numInputs = function->getAttrOfType<IntegerAttr>(kNumInputsAttrName);
-  int64_t number = argument.getArgNumber();
-  if (!numInputs || number < numInputs.getInt())
-    return {argument, dim};
-  auto dims = function.getArgAttrOfType<ArrayAttr>(number, kDimsAttrName);
-  for (int64_t input = 0; dims && input < numInputs.getInt(); ++input)
-    if (auto names =
-            function.getArgAttrOfType<ArrayAttr>(input, kDimsAttrName))
-      for (auto [inputDim, name] : llvm::enumerate(names))
-        if (name == dims[dim])
-          return {function.getArgument(input), inputDim};
-  return {};
-}
-
 Value SizeBounds::findOfBuffer(Value buffer, int64_t dim, Operation *user) {
   auto type = cast<MemRefType>(buffer.getType());
   OpBuilder start = OpBuilder::atBlockBegin(&function.getBody().front());
@@ -126,7 +141,7 @@ Value SizeBounds::findOfBuffer(Value buffer, int64_t dim, Operation *user) {
   if (auto argument = dyn_cast<BlockArgument>(buffer)) {
     if (argument.getOwner() != start.getInsertionBlock())
       return {};
-    auto [input, inputDim] = findInput(argument, dim);
+    auto [input, inputDim] = findInput(function, argument, dim);
     return input ? memref::DimOp::create(start, user->getLoc(), input, inputDim)
                        .getResult()
                  : Value();
@@ -155,6 +170,7 @@ private:
   LogicalResult moveToStack(memref::AllocOp alloc, scf::ForallOp task);
   FailureOr<memref::AllocOp> hoist(memref::AllocOp alloc);
   LogicalResult emitWorkspaceFunction(Value total);
+  void takeSizesFromInputs();
   void dropDeallocs();
 
   func::FuncOp function;
@@ -200,24 +216,41 @@ LogicalResult WorkspacePlan::moveToStack(memref::AllocOp alloc,
   return success();
 }
 
+/// Whether a buffer, or a view of it, outlives the iteration that made it.
+bool isCarried(Value buffer) {
+  return llvm::any_of(buffer.getUses(), [](OpOperand &use) {
+    Operation *user = use.getOwner();
+    if (isa<ViewLikeOpInterface, memref::CastOp>(user))
+      return use.getOperandNumber() == 0 && isCarried(user->getResult(0));
+    if (!isa<scf::YieldOp>(user))
+      return false;
+    Operation *parent = user->getParentOp();
+    return !isa<scf::IfOp>(parent) ||
+           isCarried(parent->getResult(use.getOperandNumber()));
+  });
+}
+
 /// Moves an alloc of a sequential loop in front of the outermost one, at its
-/// largest size where that changes: every iteration writes before it reads, so
-/// that one buffer serves all.
+/// largest size where data decide it: every iteration writes before it reads,
+/// so that one buffer serves all.
 FailureOr<memref::AllocOp> WorkspacePlan::hoist(memref::AllocOp alloc) {
   Operation *outermost = alloc;
   while (outermost->getParentOp() != function)
     outermost = outermost->getParentOp();
-  if (outermost == alloc)
-    return alloc;
   SmallVector<Value> bounds;
+  DominanceInfo dominance(function);
   for (Value size : alloc.getDynamicSizes()) {
     bounds.push_back(SizeBounds(function).find(size, alloc));
-    if (!bounds.back())
-      return alloc.emitOpError("of a loop has a size that changes with it, and "
-                               "no bound of it was found");
+    if (bounds.back() && dominance.properlyDominates(bounds.back(), outermost))
+      continue;
+    if (outermost == alloc)
+      return alloc; // What decides its size is named with the workspace's.
+    return alloc.emitOpError("of a loop has a size that changes with it, and "
+                             "no bound of it was found");
   }
   if (llvm::equal(bounds, alloc.getDynamicSizes())) {
-    alloc->moveBefore(outermost);
+    if (outermost != alloc)
+      alloc->moveBefore(outermost);
     return alloc;
   }
   OpBuilder b(outermost);
@@ -227,6 +260,23 @@ FailureOr<memref::AllocOp> WorkspacePlan::hoist(memref::AllocOp alloc) {
   alloc.replaceAllUsesWith(castToSize(b, alloc, largest));
   alloc.erase();
   return largest;
+}
+
+/// Sizes of destinations that inputs have too are taken from these.
+void WorkspacePlan::takeSizesFromInputs() {
+  function.walk([&](memref::DimOp op) {
+    auto argument = dyn_cast<BlockArgument>(op.getSource());
+    std::optional<int64_t> dim = op.getConstantIndex();
+    if (!argument || !dim || argument.getOwner() != &function.getBody().front())
+      return;
+    auto [input, inputDim] = findInput(function, argument, *dim);
+    if (!input || input == argument)
+      return;
+    OpBuilder b(op);
+    op.replaceAllUsesWith(
+        memref::DimOp::create(b, op.getLoc(), input, inputDim).getResult());
+    op.erase();
+  });
 }
 
 void WorkspacePlan::dropDeallocs() {
@@ -240,8 +290,7 @@ LogicalResult WorkspacePlan::emitWorkspaceFunction(Value total) {
   SmallVector<Type> inputs(function.getArgumentTypes());
   auto type = b.getFunctionType(inputs, b.getIndexType());
   auto sizeFunction = func::FuncOp::create(
-      b, function.getLoc(), getWorkspaceFunctionName(function.getName()),
-      type);
+      b, function.getLoc(), getWorkspaceFunctionName(function.getName()), type);
   sizeFunction.setPrivate();
   Block *body = sizeFunction.addEntryBlock();
 
@@ -275,6 +324,7 @@ LogicalResult WorkspacePlan::emitWorkspaceFunction(Value total) {
 
 LogicalResult WorkspacePlan::run() {
   dropDeallocs();
+  takeSizesFromInputs();
   SmallVector<memref::AllocOp> allocs;
   function.walk([&](memref::AllocOp op) { allocs.push_back(op); });
   SmallVector<memref::AllocOp> planned;
@@ -294,8 +344,8 @@ LogicalResult WorkspacePlan::run() {
   }
 
   MLIRContext *context = function.getContext();
-  auto workspaceType = MemRefType::get({ShapedType::kDynamic},
-                                       IntegerType::get(context, 8));
+  auto workspaceType =
+      MemRefType::get({ShapedType::kDynamic}, IntegerType::get(context, 8));
   OpBuilder start = OpBuilder::atBlockBegin(&function.getBody().front());
   Value offset = arith::ConstantIndexOp::create(start, function.getLoc(), 0);
   unsigned position = function.getNumArguments();
@@ -313,9 +363,9 @@ LogicalResult WorkspacePlan::run() {
   Value workspace = function.getArgument(position);
   for (auto [alloc, place] : places) {
     OpBuilder b(alloc);
-    auto view = memref::ViewOp::create(b, alloc.getLoc(), alloc.getType(),
-                                       workspace, place,
-                                       alloc.getDynamicSizes());
+    auto view =
+        memref::ViewOp::create(b, alloc.getLoc(), alloc.getType(), workspace,
+                               place, alloc.getDynamicSizes());
     alloc.replaceAllUsesWith(view.getResult());
     alloc.erase();
   }

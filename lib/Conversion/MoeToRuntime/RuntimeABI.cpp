@@ -32,9 +32,9 @@ Value RuntimeABI::constant(Type type, int64_t value) {
 Value RuntimeABI::byteOffset(Value base, int64_t offset) {
   if (offset == 0)
     return base;
-  return LLVM::GEPOp::create(b, pointer(), b.getI8Type(), base,
-                             ArrayRef<LLVM::GEPArg>{
-                                 static_cast<int32_t>(offset)});
+  return LLVM::GEPOp::create(
+      b, pointer(), b.getI8Type(), base,
+      ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(offset)});
 }
 
 Value RuntimeABI::loadAt(Type type, Value base, int64_t offset) {
@@ -46,8 +46,7 @@ Value RuntimeABI::callThrough(Value context, int64_t offset, Type result,
   Value callee = loadAt(pointer(), context, offset);
   SmallVector<Value> operands = {callee};
   llvm::append_range(operands, arguments);
-  Type returned =
-      result ? result : LLVM::LLVMVoidType::get(b.getContext());
+  Type returned = result ? result : LLVM::LLVMVoidType::get(b.getContext());
   auto type = LLVM::LLVMFunctionType::get(
       returned, llvm::to_vector(arguments.getTypes()));
   auto call = LLVM::CallOp::create(b, type, operands);
@@ -63,8 +62,7 @@ Value RuntimeABI::stringConstant(StringRef text) {
   SymbolTable symbols(module);
   OpBuilder top = OpBuilder::atBlockBegin(module.getBody());
   auto global = LLVM::GlobalOp::create(
-      top, b.getLoc(),
-      LLVM::LLVMArrayType::get(b.getI8Type(), bytes.size()),
+      top, b.getLoc(), LLVM::LLVMArrayType::get(b.getI8Type(), bytes.size()),
       /*isConstant=*/true, LLVM::Linkage::Private, "moe_text",
       b.getStringAttr(bytes));
   symbols.insert(global);

@@ -41,8 +41,8 @@ func.func @operand(%logits: tensor<?x3xf32>, %scale: tensor<3xf32>)
 
 func.func @no_router(%logits: tensor<?x3xf32>)
     -> (tensor<?x2xi32>, tensor<?x2xf32>) {
-  // expected-error @below {{RouterAttrInterface}}
-  %ids, %weights = moe.route #moe_test.cube %logits
+  // expected-error @below {{invalid kind of attribute specified}}
+  %ids, %weights = moe.route #moe_test.cube<factor = 1> %logits
       : tensor<?x3xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
 }

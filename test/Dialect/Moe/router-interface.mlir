@@ -17,15 +17,15 @@
 // CHECK:          moe.route #moe_test.threshold<k = 2>
 // CHECK:          moe.experts {{.*}} activation #moe_test.cube<factor = 2>
 // LOOPS-LABEL:  func.func @layer(
-// LOOPS-NOT:      moe.
+// LOOPS-NOT:      = moe.
 // LOOPS:          tensor.insert
 // LOOPS:          math.exp {{.*}} : f32
-// LOOPS-NOT:      moe.
+// LOOPS-NOT:      = moe.
 // LOOPS:          return
 // LINALG-LABEL: func.func @layer(
-// LINALG-NOT:     moe.
+// LINALG-NOT:     = moe.
 // LINALG:         math.exp {{.*}} : f32
-// LINALG-NOT:     moe.
+// LINALG-NOT:     = moe.
 // LINALG:         return
 // LANES-LABEL:  func.func @layer(
 // LANES:          scf.forall

@@ -15,11 +15,11 @@
 
 #define EXPECT(name, condition) typedef char name[(condition) ? 1 : -1]
 
-EXPECT(arg_size, sizeof(moe_arg_info) == 200);
+EXPECT(arg_size, sizeof(moe_arg_info) == 328);
 EXPECT(arg_layout, offsetof(moe_arg_info, layout) == 64);
-EXPECT(arg_dtype, offsetof(moe_arg_info, dtype) == 128);
-EXPECT(arg_rank, offsetof(moe_arg_info, rank) == 132);
-EXPECT(arg_shape, offsetof(moe_arg_info, shape) == 136);
+EXPECT(arg_dtype, offsetof(moe_arg_info, dtype) == 256);
+EXPECT(arg_rank, offsetof(moe_arg_info, rank) == 260);
+EXPECT(arg_shape, offsetof(moe_arg_info, shape) == 264);
 EXPECT(info_inputs, offsetof(moe_entry_info, num_inputs) == 4);
 EXPECT(info_outputs, offsetof(moe_entry_info, num_outputs) == 8);
 EXPECT(info_symbols, offsetof(moe_entry_info, num_symbols) == 12);

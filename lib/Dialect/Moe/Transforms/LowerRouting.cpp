@@ -6,10 +6,6 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/Passes.h"
-#include "moe/Dialect/Moe/Utils/Selection.h"
-#include "moe/Dialect/Moe/Utils/WidenBody.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -18,6 +14,10 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/UB/IR/UBOps.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Dialect/Moe/Utils/Selection.h"
+#include "moe/Dialect/Moe/Utils/WidenBody.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOELOWERROUTINGPASS
@@ -93,8 +93,8 @@ Value LaneIO::readRows(Value rows, Value first, Type type) {
 Value LaneIO::readMask(Value mask, Value first) {
   SmallVector<bool> inBounds = {false};
   Type type = b.getI1Type();
-  return vector::TransferReadOp::create(b, VectorType::get({lanes}, type),
-                                        mask, ValueRange{first}, zeroOf(type),
+  return vector::TransferReadOp::create(b, VectorType::get({lanes}, type), mask,
+                                        ValueRange{first}, zeroOf(type),
                                         ArrayRef<bool>(inBounds));
 }
 
@@ -110,9 +110,9 @@ Value LaneIO::writeColumns(ArrayRef<Value> columns, Value dest, Value first) {
   SmallVector<bool> inBounds = {true};
   for (auto [place, column] : llvm::enumerate(columns)) {
     Value row = arith::ConstantIndexOp::create(b, place);
-    stack = vector::TransferWriteOp::create(
-                b, convertFloat(b, column, element), stack,
-                ValueRange{row, zero}, ArrayRef<bool>(inBounds))
+    stack = vector::TransferWriteOp::create(b, convertFloat(b, column, element),
+                                            stack, ValueRange{row, zero},
+                                            ArrayRef<bool>(inBounds))
                 .getResult();
   }
   inBounds = {true, true};
@@ -121,9 +121,8 @@ Value LaneIO::writeColumns(ArrayRef<Value> columns, Value dest, Value first) {
       ValueRange{zero, zero}, zeroOf(element), ArrayRef<bool>(inBounds));
   Value turned = vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
   inBounds = {false, true};
-  return vector::TransferWriteOp::create(b, turned, dest,
-                                         ValueRange{first, zero},
-                                         ArrayRef<bool>(inBounds))
+  return vector::TransferWriteOp::create(
+             b, turned, dest, ValueRange{first, zero}, ArrayRef<bool>(inBounds))
       .getResult();
 }
 
@@ -131,8 +130,8 @@ Value LaneIO::writeColumns(ArrayRef<Value> columns, Value dest, Value first) {
 /// `body` gives the columns of both for the block that starts at `first`.
 FailureOr<SmallVector<Value>> emitLaneLoop(
     ImplicitLocOpBuilder &b, Value tokens, int64_t lanes, ValueRange dests,
-    llvm::function_ref<FailureOr<std::array<SmallVector<Value>, 2>>(
-        LaneIO &io, Value first)>
+    llvm::function_ref<
+        FailureOr<std::array<SmallVector<Value>, 2>>(LaneIO &io, Value first)>
         body) {
   Value zero = arith::ConstantIndexOp::create(b, 0);
   Value step = arith::ConstantIndexOp::create(b, lanes);
@@ -222,8 +221,7 @@ void emitIndicesCheck(RouteOp op) {
       b, RankedTensorType::get({}, b.getI1Type()), yes);
   SmallVector<AffineMap> maps = {b.getMultiDimIdentityMap(type.getRank()),
                                  AffineMap::get(2, 0, b.getContext())};
-  SmallVector<utils::IteratorType> iterators(2,
-                                             utils::IteratorType::reduction);
+  SmallVector<utils::IteratorType> iterators(2, utils::IteratorType::reduction);
   auto check = linalg::GenericOp::create(
       b, init.getType(), indices, init, maps, iterators,
       [&](OpBuilder &nested, Location loc, ValueRange args) {
@@ -249,9 +247,8 @@ void emitIndicesCheck(RouteOp op) {
 LogicalResult lowerRoute(RouteOp op, int64_t lanes) {
   FloatType logitType =
       cast<FloatType>(op.getLogits().getType().getElementType());
-  FloatType computeType = logitType.isF64()
-                              ? logitType
-                              : Float32Type::get(op.getContext());
+  FloatType computeType =
+      logitType.isF64() ? logitType : Float32Type::get(op.getContext());
   RouterBody body;
   if (failed(buildRouterBody(op, computeType, body)))
     return failure();
@@ -273,8 +270,7 @@ LogicalResult lowerRoute(RouteOp op, int64_t lanes) {
         IRMapping mapping;
         for (auto [argument, source] :
              llvm::zip(body.block.getArguments(), body.sources)) {
-          bool perToken =
-              source == op.getLogits() || source == op.getIndices();
+          bool perToken = source == op.getLogits() || source == op.getIndices();
           Type element =
               cast<RankedTensorType>(argument.getType()).getElementType();
           mapping.map(argument,

@@ -6,14 +6,14 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Dominance.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOELOWERTOGROUPEDPASS
@@ -91,7 +91,6 @@ public:
   int64_t numGathersFused = 0;
 
 private:
-
   void lowerGate(GateOp op);
   void lowerExperts(ExpertsOp op);
   void lowerDispatch(DispatchOp op);
@@ -116,12 +115,12 @@ void GroupedLowering::lowerGate(GateOp op) {
   spec.weights = {withLeadingOne(b, op.getWeight())};
   if (op.getBias())
     spec.biases = {withLeadingOne(b, op.getBias())};
-  Value logits = emitProduct(
-      b, spec, op.getLogits().getType(),
-      tensor::getMixedSize(b, op.getLoc(), op.getInput(), 0),
-      [](ImplicitLocOpBuilder &nested, ValueRange args) {
-        return addBias(nested, args);
-      });
+  Value logits =
+      emitProduct(b, spec, op.getLogits().getType(),
+                  tensor::getMixedSize(b, op.getLoc(), op.getInput(), 0),
+                  [](ImplicitLocOpBuilder &nested, ValueRange args) {
+                    return addBias(nested, args);
+                  });
   op.replaceAllUsesWith(logits);
   op.erase();
 }
@@ -194,8 +193,8 @@ SmallVector<Value> GroupedLowering::viewUp(ImplicitLocOpBuilder &b,
   for (Value tensor : tensors) {
     RankedTensorType type = typeOf(tensor);
     if (!isBias && type.getRank() == 2) {
-      SmallVector<int64_t> shape = {
-          numExperts, type.getDimSize(0) / numExperts, type.getDimSize(1)};
+      SmallVector<int64_t> shape = {numExperts, type.getDimSize(0) / numExperts,
+                                    type.getDimSize(1)};
       tensor = tensor::ExpandShapeOp::create(
           b, RankedTensorType::get(shape, type.getElementType()), tensor,
           ArrayRef<ReassociationIndices>{{0, 1}, {2}});
@@ -232,9 +231,9 @@ Value GroupedLowering::viewDown(ImplicitLocOpBuilder &b, ExpertsOp op) {
   int64_t numExperts = op.getNumExperts();
   return tensor::ExpandShapeOp::create(
       b,
-      RankedTensorType::get({numExperts, type.getDimSize(0) / numExperts,
-                             type.getDimSize(1)},
-                            type.getElementType()),
+      RankedTensorType::get(
+          {numExperts, type.getDimSize(0) / numExperts, type.getDimSize(1)},
+          type.getElementType()),
       op.getDown(), ArrayRef<ReassociationIndices>{{0, 1}, {2}});
 }
 
@@ -251,9 +250,9 @@ ExpertsOp withOneShard(ExpertsOp op) {
   auto relayout = [&](Projection projection, OperandRange tensors) {
     if (tensors.empty())
       return;
-    auto converted = RelayoutOp::create(
-        b, tensors.getTypes(), projection, tensors, op.getNumExperts(),
-        op.getGated(), from, to);
+    auto converted =
+        RelayoutOp::create(b, tensors.getTypes(), projection, tensors,
+                           op.getNumExperts(), op.getGated(), from, to);
     for (auto [index, result] : llvm::enumerate(converted.getResults()))
       op->setOperand(tensors.getBeginOperandIndex() + index, result);
   };
@@ -292,19 +291,19 @@ void GroupedLowering::lowerExperts(ExpertsOp op) {
       {op.getOutput().getType().getDimSize(0), op.getIntermediateSize()},
       typeOf(op.getRows()).getElementType());
   ActivationAttrInterface activation = op.getActivation();
-  Value hidden = emitProduct(
-      b, up, hiddenType, numRows,
-      [&](ImplicitLocOpBuilder &nested, ValueRange args) {
-        SmallVector<Value> sides;
-        for (int64_t i = 0; i < numWeights; ++i) {
-          SmallVector<Value> parts = {args[i]};
-          if (static_cast<int64_t>(args.size()) > numWeights)
-            parts.push_back(args[numWeights + i]);
-          sides.push_back(addBias(nested, parts));
-        }
-        return activation.buildActivation(nested, sides[0],
-                                          numWeights > 1 ? sides[1] : Value());
-      });
+  Value hidden =
+      emitProduct(b, up, hiddenType, numRows,
+                  [&](ImplicitLocOpBuilder &nested, ValueRange args) {
+                    SmallVector<Value> sides;
+                    for (int64_t i = 0; i < numWeights; ++i) {
+                      SmallVector<Value> parts = {args[i]};
+                      if (static_cast<int64_t>(args.size()) > numWeights)
+                        parts.push_back(args[numWeights + i]);
+                      sides.push_back(addBias(nested, parts));
+                    }
+                    return activation.buildActivation(
+                        nested, sides[0], numWeights > 1 ? sides[1] : Value());
+                  });
 
   ProductSpec down;
   down.lhs = hidden;
@@ -313,11 +312,10 @@ void GroupedLowering::lowerExperts(ExpertsOp op) {
   if (op.getDownBias())
     down.biases = {op.getDownBias()};
   down.inOut = op.getLayout().getDown() == Orientation::in_out;
-  Value output =
-      emitProduct(b, down, op.getOutput().getType(), numRows,
-                  [](ImplicitLocOpBuilder &nested, ValueRange args) {
-                    return addBias(nested, args);
-                  });
+  Value output = emitProduct(b, down, op.getOutput().getType(), numRows,
+                             [](ImplicitLocOpBuilder &nested, ValueRange args) {
+                               return addBias(nested, args);
+                             });
   op.replaceAllUsesWith(output);
   op.erase();
 }
@@ -329,8 +327,7 @@ Value emitGather(ImplicitLocOpBuilder &b, DispatchOp op, GroupOp group) {
       b, group.getResult(0),
       ValueRange{arith::ConstantIndexOp::create(b, group.getNumExperts())});
   SmallVector<Value> inputs = {group.getResult(1)};
-  SmallVector<AffineMap> maps = {
-      AffineMap::get(2, 0, b.getAffineDimExpr(0))};
+  SmallVector<AffineMap> maps = {AffineMap::get(2, 0, b.getAffineDimExpr(0))};
   if (op.getWeights()) {
     inputs.push_back(group.getResult(4));
     maps.push_back(maps.front());
@@ -352,14 +349,13 @@ Value emitGather(ImplicitLocOpBuilder &b, DispatchOp op, GroupOp group) {
         Value column = linalg::IndexOp::create(nested, 1);
         Value rowId =
             arith::IndexCastOp::create(nested, nested.getI32Type(), row);
-        Value isUsed = arith::CmpIOp::create(
-            nested, arith::CmpIPredicate::slt, rowId, count);
-        Value first = arith::ConstantOp::create(nested,
-                                                nested.getI32IntegerAttr(0));
-        Value token =
-            arith::SelectOp::create(nested, isUsed, args[0], first);
-        Value source = arith::IndexCastOp::create(
-            nested, nested.getIndexType(), token);
+        Value isUsed = arith::CmpIOp::create(nested, arith::CmpIPredicate::slt,
+                                             rowId, count);
+        Value first =
+            arith::ConstantOp::create(nested, nested.getI32IntegerAttr(0));
+        Value token = arith::SelectOp::create(nested, isUsed, args[0], first);
+        Value source =
+            arith::IndexCastOp::create(nested, nested.getIndexType(), token);
         Value value = tensor::ExtractOp::create(nested, op.getInput(),
                                                 ValueRange{source, column});
         if (op.getWeights()) {
@@ -370,13 +366,13 @@ Value emitGather(ImplicitLocOpBuilder &b, DispatchOp op, GroupOp group) {
               return narrow;
             return arith::ExtFOp::create(nested, wide, narrow);
           };
-          Value product = arith::MulFOp::create(nested, widen(value),
-                                                widen(args[1]));
-          value = value.getType() == wide
-                      ? product
-                      : arith::TruncFOp::create(nested, value.getType(),
-                                                product)
-                            .getResult();
+          Value product =
+              arith::MulFOp::create(nested, widen(value), widen(args[1]));
+          value =
+              value.getType() == wide
+                  ? product
+                  : arith::TruncFOp::create(nested, value.getType(), product)
+                        .getResult();
         }
         linalg::YieldOp::create(nested, value);
       });
@@ -420,8 +416,8 @@ Value emitIdentityWeight(ImplicitLocOpBuilder &b, CombineOp op) {
     maps.push_back(maps.front());
   }
   maps.push_back(AffineMap::get(2, 0, b.getAffineDimExpr(0)));
-  SmallVector<utils::IteratorType> iterators = {
-      utils::IteratorType::parallel, utils::IteratorType::reduction};
+  SmallVector<utils::IteratorType> iterators = {utils::IteratorType::parallel,
+                                                utils::IteratorType::reduction};
   int64_t numExperts = op.getNumExperts();
   return linalg::GenericOp::create(
              b, init.getType(), inputs, init, maps, iterators,
@@ -431,12 +427,11 @@ Value emitIdentityWeight(ImplicitLocOpBuilder &b, CombineOp op) {
                    nested, nested.getI32IntegerAttr(numExperts));
                Value isIdentity = arith::CmpIOp::create(
                    nested, arith::CmpIPredicate::sge, args[0], limit);
-               Value weight =
-                   op.getWeights()
-                       ? args[1]
-                       : arith::ConstantOp::create(
-                             nested, nested.getFloatAttr(type, 1.0))
-                             .getResult();
+               Value weight = op.getWeights()
+                                  ? args[1]
+                                  : arith::ConstantOp::create(
+                                        nested, nested.getFloatAttr(type, 1.0))
+                                        .getResult();
                unsigned width = weight.getType().getIntOrFloatBitWidth();
                if (width < type.getWidth())
                  weight = arith::ExtFOp::create(nested, type, weight);
@@ -462,11 +457,10 @@ void GroupedLowering::lowerCombine(CombineOp op) {
     tokens = op.getNumTokens();
   else
     tokens = tensor::getMixedSize(b, op.getLoc(), op.getIds(), 0);
-  GroupOp group = getGroup(op, op.getIds(), op.getWeights(),
-                           op.getNumExperts(), op.getChoice(), tokens);
+  GroupOp group = getGroup(op, op.getIds(), op.getWeights(), op.getNumExperts(),
+                           op.getChoice(), tokens);
   b.setInsertionPoint(op);
-  Value identityWeight =
-      op.getIdentity() ? emitIdentityWeight(b, op) : Value();
+  Value identityWeight = op.getIdentity() ? emitIdentityWeight(b, op) : Value();
   Value init = tensor::EmptyOp::create(
       b, ArrayRef<OpFoldResult>{tokens, b.getIndexAttr(type.getDimSize(1))},
       type.getElementType());

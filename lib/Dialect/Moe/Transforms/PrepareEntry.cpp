@@ -6,9 +6,6 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/Passes.h"
-#include "moe/Dialect/Moe/Transforms/ResolveSizes.h"
 #include "mlir/Analysis/SliceAnalysis.h"
 #include "mlir/Analysis/TopologicalSortUtils.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -17,8 +14,11 @@
 #include "mlir/Dialect/Linalg/IR/LinalgInterfaces.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/Interfaces/LoopLikeInterface.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
+#include "mlir/Interfaces/LoopLikeInterface.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Dialect/Moe/Transforms/ResolveSizes.h"
 #include "llvm/ADT/EquivalenceClasses.h"
 #include <limits>
 
@@ -104,8 +104,8 @@ void SizeClasses::visitLayerOp(Operation *op) {
     return;
   }
   if (auto combine = dyn_cast<CombineOp>(op)) {
-    uniteFirst({combine.getOutput(), combine.getIdentity(),
-                combine.getResidual()});
+    uniteFirst(
+        {combine.getOutput(), combine.getIdentity(), combine.getResidual()});
     if (combine.getWeights())
       uniteAll(combine.getIds(), combine.getWeights());
     if (combine.getChoice() == Choice::token)
@@ -174,12 +174,11 @@ void guardAssignmentCount(DispatchOp op, int64_t tokenBound) {
   if (!ShapedType::isDynamic(shape[1]) && tokenBound <= kMost / shape[1])
     return;
   ImplicitLocOpBuilder b(op.getLoc(), op);
-  Value count = arith::MulIOp::create(
-      b, b.createOrFold<tensor::DimOp>(op.getIds(), 0),
-      b.createOrFold<tensor::DimOp>(op.getIds(), 1));
-  Value fits =
-      arith::CmpIOp::create(b, arith::CmpIPredicate::ule, count,
-                            arith::ConstantIndexOp::create(b, kMost));
+  Value count =
+      arith::MulIOp::create(b, b.createOrFold<tensor::DimOp>(op.getIds(), 0),
+                            b.createOrFold<tensor::DimOp>(op.getIds(), 1));
+  Value fits = arith::CmpIOp::create(b, arith::CmpIPredicate::ule, count,
+                                     arith::ConstantIndexOp::create(b, kMost));
   cf::AssertOp::create(
       b, fits, b.getStringAttr("moe.dispatch: more than 2^31 - 1 assignments"));
 }
@@ -208,8 +207,7 @@ private:
 };
 
 LogicalResult EntryPreparation::checkSignature() {
-  auto check = [&](Type type, StringRef kind,
-                   unsigned index) -> LogicalResult {
+  auto check = [&](Type type, StringRef kind, unsigned index) -> LogicalResult {
     auto tensor = dyn_cast<RankedTensorType>(type);
     if (tensor && !tensor.getEncoding() &&
         tensor.getElementType().isIntOrFloat())
@@ -232,8 +230,7 @@ LogicalResult EntryPreparation::checkSignature() {
 void EntryPreparation::nameArguments() {
   for (unsigned i = 0, e = function.getNumArguments(); i < e; ++i)
     if (!function.getArgAttr(i, kNameAttrName))
-      function.setArgAttr(i, kNameAttrName,
-                          b.getStringAttr("arg" + Twine(i)));
+      function.setArgAttr(i, kNameAttrName, b.getStringAttr("arg" + Twine(i)));
   for (unsigned i = 0, e = function.getNumResults(); i < e; ++i)
     if (!function.getResultAttr(i, kNameAttrName))
       function.setResultAttr(i, kNameAttrName,

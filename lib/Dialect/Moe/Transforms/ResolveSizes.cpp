@@ -7,14 +7,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Dialect/Moe/Transforms/ResolveSizes.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Interfaces/DestinationStyleOpInterface.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOERESOLVESIZESPASS
@@ -109,7 +109,8 @@ OpFoldResult stateSize(OpBuilder &b, Value value, int64_t dim) {
   auto slice = dyn_cast_or_null<tensor::ExtractSliceOp>(op);
   if (slice && slice.getDroppedDims().none())
     return slice.getMixedSizes()[dim];
-  if (!op || op->getDialect()->getNamespace() != MoeDialect::getDialectNamespace())
+  if (!op ||
+      op->getDialect()->getNamespace() != MoeDialect::getDialectNamespace())
     return {};
   auto reifiable = dyn_cast<ReifyRankedShapedTypeOpInterface>(op);
   ReifiedRankedShapedTypeDims shapes;

@@ -13,10 +13,10 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Interfaces/TilingInterface.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -74,8 +74,8 @@ struct TokenTiling
     for (Value operand : getTokenOperands(op)) {
       TileSlice tile(b, cast<ShapedType>(operand.getType()), offsets[0],
                      sizes[0]);
-      auto slice = tensor::ExtractSliceOp::create(
-          b, loc, operand, tile.offsets, tile.sizes, tile.strides);
+      auto slice = tensor::ExtractSliceOp::create(b, loc, operand, tile.offsets,
+                                                  tile.sizes, tile.strides);
       mapping.map(operand, slice.getResult());
       slices.push_back(slice);
     }
@@ -88,7 +88,8 @@ struct TokenTiling
       shape[0] = tokens;
       result.setType(RankedTensorType::get(shape, type.getElementType()));
     }
-    return TilingResult{{tiled}, llvm::to_vector_of<Value>(tiled->getResults()), slices};
+    return TilingResult{
+        {tiled}, llvm::to_vector_of<Value>(tiled->getResults()), slices};
   }
 
   LogicalResult
@@ -108,8 +109,8 @@ struct TokenTiling
   generateResultTileValue(Operation *op, OpBuilder &b, unsigned resultNumber,
                           ArrayRef<OpFoldResult> offsets,
                           ArrayRef<OpFoldResult> sizes) const {
-    auto tiled = getTiledImplementation(op, b, offsets.take_front(),
-                                        sizes.take_front());
+    auto tiled =
+        getTiledImplementation(op, b, offsets.take_front(), sizes.take_front());
     if (failed(tiled))
       return failure();
     return TilingResult{tiled->tiledOps,
@@ -120,7 +121,8 @@ struct TokenTiling
   /// A consumer's tile names all columns, so its token range is the domain's.
   LogicalResult getIterationDomainTileFromResultTile(
       Operation *, OpBuilder &, unsigned, ArrayRef<OpFoldResult> offsets,
-      ArrayRef<OpFoldResult> sizes, SmallVectorImpl<OpFoldResult> &domainOffsets,
+      ArrayRef<OpFoldResult> sizes,
+      SmallVectorImpl<OpFoldResult> &domainOffsets,
       SmallVectorImpl<OpFoldResult> &domainSizes) const {
     domainOffsets.assign({offsets[0]});
     domainSizes.assign({sizes[0]});

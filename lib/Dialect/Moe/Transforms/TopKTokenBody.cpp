@@ -6,13 +6,13 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
-#include "moe/Dialect/Moe/Utils/Selection.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
+#include "moe/Dialect/Moe/Utils/Selection.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -157,8 +157,7 @@ void TopKBody::emitSoftmaxStatistics() {
 
 /// Keeps the scores of all experts, for choices that read them again.
 void TopKBody::emitScoreRow() {
-  Value empty =
-      tensor::EmptyOp::create(b, ArrayRef<int64_t>{in.width}, type);
+  Value empty = tensor::EmptyOp::create(b, ArrayRef<int64_t>{in.width}, type);
   scoreRow = emitCountedLoop(
       b, in.width, empty,
       [&](Value expert, ValueRange carried) -> SmallVector<Value> {
@@ -186,10 +185,10 @@ Value TopKBody::emitGroupScore(Value group) {
       emitTopK(b, order, twoBest ? 2 : 1, size, [&](Value member) {
         Value expert = arith::AddIOp::create(b, first, member);
         // Sums are of scores: a sum of logits orders groups differently.
-        Value key = twoBest && scoreRow && !choosesByScore()
-                        ? tensor::ExtractOp::create(b, scoreRow, expert)
-                              .getResult()
-                        : floatKeyOf(expert);
+        Value key =
+            twoBest && scoreRow && !choosesByScore()
+                ? tensor::ExtractOp::create(b, scoreRow, expert).getResult()
+                : floatKeyOf(expert);
         return order.encode(key);
       });
   if (!twoBest)
@@ -223,25 +222,23 @@ RankedKeys TopKBody::chooseExperts() {
   RankedKeys kept =
       emitTopK(b, order, router.getKeptGroups(), router.getGroups(),
                [&](Value group) { return emitGroupScore(group); });
-  return emitTopK(b, order, router.getK(), in.width, [&](Value expert) {
-    return emitKeyInGroups(expert, kept);
-  });
+  return emitTopK(b, order, router.getK(), in.width,
+                  [&](Value expert) { return emitKeyInGroups(expert, kept); });
 }
 
 /// read(id) for every id, found by comparing each expert with all of them; an
 /// id that is no expert gives 0. No load depends on a token's value.
-SmallVector<Value>
-TopKBody::gatherAt(ValueRange ids, llvm::function_ref<Value(Value)> read) {
+SmallVector<Value> TopKBody::gatherAt(ValueRange ids,
+                                      llvm::function_ref<Value(Value)> read) {
   SmallVector<Value> inits(ids.size(), constant(0.0));
   return emitCountedLoop(
       b, in.width, inits, [&](Value expert, ValueRange carried) {
         Value value = read(expert);
-        Value expertId =
-            arith::IndexCastOp::create(b, b.getI32Type(), expert);
+        Value expertId = arith::IndexCastOp::create(b, b.getI32Type(), expert);
         SmallVector<Value> next;
         for (auto [id, previous] : llvm::zip(ids, carried))
-          next.push_back(arith::SelectOp::create(b, isId(id, expertId), value,
-                                                 previous));
+          next.push_back(
+              arith::SelectOp::create(b, isId(id, expertId), value, previous));
         return next;
       });
 }
@@ -279,8 +276,8 @@ void TopKBody::normalize(SmallVectorImpl<Value> &weights) {
   for (Value weight : weights) {
     Value term = weight;
     if (!isSum)
-      term = math::PowFOp::create(b, math::AbsFOp::create(b, weight),
-                                  constant(p));
+      term =
+          math::PowFOp::create(b, math::AbsFOp::create(b, weight), constant(p));
     divisor = divisor ? add(divisor, term) : term;
   }
   if (!isSum)
@@ -308,9 +305,8 @@ void TopKBody::finish(SmallVectorImpl<Value> &weights, ArrayRef<Value> ids,
     for (Value &weight : weights)
       weight = arith::MulFOp::create(b, weight, constant(scale));
   if (in.expertScale) {
-    SmallVector<Value> scales = gatherAt(ids, [&](Value expert) {
-      return readShared(in.expertScale, expert);
-    });
+    SmallVector<Value> scales = gatherAt(
+        ids, [&](Value expert) { return readShared(in.expertScale, expert); });
     for (auto [weight, factor] : llvm::zip(weights, scales))
       weight = arith::MulFOp::create(b, weight, factor);
   }

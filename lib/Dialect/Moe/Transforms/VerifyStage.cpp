@@ -6,13 +6,13 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEVERIFYSTAGEPASS
@@ -57,8 +57,8 @@ struct MoeVerifyStage
     if (stage == "grouped")
       return isMoeOp(op) && !isPrimitive(op) ? "is still a layer op" : "";
     if (stage == "llvm")
-      return isa<ModuleOp>(op) || isa_and_nonnull<LLVM::LLVMDialect>(
-                                      op->getDialect())
+      return isa<ModuleOp>(op) ||
+                     isa_and_nonnull<LLVM::LLVMDialect>(op->getDialect())
                  ? ""
                  : "is not of the LLVM dialect";
     if (usesTensors(op))

@@ -103,8 +103,8 @@ RankedKeys moe::emitTopK(ImplicitLocOpBuilder &b, KeyOrder &order, int64_t k,
   RankedKeys empty = emitEmptyRanking(b, order, k);
   SmallVector<Value> inits(empty.keys);
   llvm::append_range(inits, empty.ids);
-  SmallVector<Value> results = emitCountedLoop(
-      b, count, inits, [&](Value index, ValueRange carried) {
+  SmallVector<Value> results =
+      emitCountedLoop(b, count, inits, [&](Value index, ValueRange carried) {
         RankedKeys best{llvm::to_vector(carried.take_front(k)),
                         llvm::to_vector(carried.drop_front(k))};
         Value key = emitKey(index);
@@ -115,5 +115,6 @@ RankedKeys moe::emitTopK(ImplicitLocOpBuilder &b, KeyOrder &order, int64_t k,
         return values;
       });
   ArrayRef<Value> all(results);
-  return {llvm::to_vector(all.take_front(k)), llvm::to_vector(all.drop_front(k))};
+  return {llvm::to_vector(all.take_front(k)),
+          llvm::to_vector(all.drop_front(k))};
 }

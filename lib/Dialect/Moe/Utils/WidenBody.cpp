@@ -44,9 +44,7 @@ private:
     return mapped != original && mapped.getType() != original.getType() &&
            isa<RankedTensorType>(mapped.getType());
   }
-  VectorType vectorOf(Type scalar) {
-    return VectorType::get({lanes}, scalar);
-  }
+  VectorType vectorOf(Type scalar) { return VectorType::get({lanes}, scalar); }
   RankedTensorType rowOf(RankedTensorType type) {
     SmallVector<int64_t> shape(type.getShape());
     shape.push_back(lanes);
@@ -113,8 +111,7 @@ LogicalResult Widener::widenInsert(tensor::InsertOp op) {
 }
 
 LogicalResult Widener::widenFor(scf::ForOp op) {
-  for (Value bound :
-       {op.getLowerBound(), op.getUpperBound(), op.getStep()})
+  for (Value bound : {op.getLowerBound(), op.getUpperBound(), op.getStep()})
     if (isVarying(bound))
       return op.emitOpError("has a bound that depends on the token");
   // Carried values may come to differ by lane in the first iteration, so all
@@ -123,10 +120,10 @@ LogicalResult Widener::widenFor(scf::ForOp op) {
   for (Value init : op.getInitArgs())
     inits.push_back(init.getType().isIndex() ? mapping.lookupOrDefault(init)
                                              : getVector(init));
-  auto loop = scf::ForOp::create(
-      b, op.getLoc(), mapping.lookupOrDefault(op.getLowerBound()),
-      mapping.lookupOrDefault(op.getUpperBound()),
-      mapping.lookupOrDefault(op.getStep()), inits);
+  auto loop = scf::ForOp::create(b, op.getLoc(),
+                                 mapping.lookupOrDefault(op.getLowerBound()),
+                                 mapping.lookupOrDefault(op.getUpperBound()),
+                                 mapping.lookupOrDefault(op.getStep()), inits);
   mapping.map(op.getInductionVar(), loop.getInductionVar());
   mapping.map(op.getRegionIterArgs(), loop.getRegionIterArgs());
   mapping.map(op.getResults(), loop.getResults());
@@ -139,9 +136,8 @@ LogicalResult Widener::widenFor(scf::ForOp op) {
     return failure();
   SmallVector<Value> yielded;
   for (Value value : op.getBody()->getTerminator()->getOperands())
-    yielded.push_back(value.getType().isIndex()
-                          ? mapping.lookupOrDefault(value)
-                          : getVector(value));
+    yielded.push_back(value.getType().isIndex() ? mapping.lookupOrDefault(value)
+                                                : getVector(value));
   scf::YieldOp::create(b, op.getLoc(), yielded);
   return success();
 }
@@ -170,15 +166,16 @@ LogicalResult Widener::widen(Operation &op) {
     return widenFor(loop);
   if (auto empty = dyn_cast<tensor::EmptyOp>(op)) {
     // A row that a body makes belongs to the token.
-    auto row = tensor::EmptyOp::create(
-        b, op.getLoc(), rowOf(empty.getType()).getShape(),
-        empty.getType().getElementType());
+    auto row = tensor::EmptyOp::create(b, op.getLoc(),
+                                       rowOf(empty.getType()).getShape(),
+                                       empty.getType().getElementType());
     mapping.map(empty.getResult(), row.getResult());
     return success();
   }
-  if (llvm::none_of(op.getOperands(), [&](Value operand) {
-        return isVarying(operand) || isLaneRow(operand);
-      }) &&
+  if (llvm::none_of(op.getOperands(),
+                    [&](Value operand) {
+                      return isVarying(operand) || isLaneRow(operand);
+                    }) &&
       op.getNumRegions() == 0 && isMemoryEffectFree(&op)) {
     b.clone(op, mapping);
     return success();

@@ -1,6 +1,6 @@
 // RUN: moe-opt %s --split-input-file --moe-fuse-gating | FileCheck %s
 // RUN: moe-opt %s --split-input-file --moe-fuse-gating=tile-size=16 \
-// RUN:   | FileCheck %s --check-prefix=TILE
+// RUN:   | FileCheck %s --check-prefix=SIXTEEN
 
 // The one gate left stands in the loop, and logits do not leave it.
 // CHECK-LABEL: func.func @gate_and_route(
@@ -16,8 +16,8 @@
 // CHECK-NOT:     moe.gate
 // CHECK-NOT:     moe.route
 // CHECK:         return %[[R]]#0, %[[R]]#1
-// TILE-LABEL: func.func @gate_and_route(
-// TILE:         step (16)
+// SIXTEEN-LABEL: func.func @gate_and_route(
+// SIXTEEN:         step (16)
 func.func @gate_and_route(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>)
     -> (tensor<?x2xi32>, tensor<?x2xf32>) {
   %logits = moe.gate %x, %w

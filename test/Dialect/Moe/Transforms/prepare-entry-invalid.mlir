@@ -23,8 +23,9 @@ func.func @no_number(%x: tensor<4xindex>) attributes {moe.entry} {
 // -----
 
 // expected-error @below {{entry result 0 is 'f32'}}
-func.func @scalar_result(%x: f32) -> f32 attributes {moe.entry} {
-  return %x : f32
+func.func @scalar_result(%x: tensor<f32>) -> f32 attributes {moe.entry} {
+  %0 = tensor.extract %x[] : tensor<f32>
+  return %0 : f32
 }
 
 // -----
@@ -44,13 +45,20 @@ func.func @branches(%x: tensor<4xf32>) -> tensor<4xf32>
 
 // -----
 
-// A size that depends on data.
+// A size that is known only when the work is done.
 // expected-error @below {{result 'result0' has a size that is not known before the call}}
-func.func @size_of_data(%x: tensor<4xi32>) -> tensor<?xi32>
-    attributes {moe.entry} {
+func.func @size_of_work(%x: tensor<4xf32>, %w: tensor<?xf32>, %c: tensor<i1>)
+    -> tensor<?xf32> attributes {moe.entry} {
+  %bit = tensor.extract %c[] : tensor<i1>
+  %c1 = arith.constant 1 : index
   %c0 = arith.constant 0 : index
-  %e = tensor.extract %x[%c0] : tensor<4xi32>
-  %n = arith.index_cast %e : i32 to index
-  %0 = tensor.splat %e[%n] : tensor<?xi32>
-  return %0 : tensor<?xi32>
+  %size = tensor.dim %w, %c0 : tensor<?xf32>
+  %n = scf.if %bit -> index {
+    scf.yield %size : index
+  } else {
+    scf.yield %c1 : index
+  }
+  %e = tensor.extract %x[%c0] : tensor<4xf32>
+  %0 = tensor.splat %e[%n] : tensor<?xf32>
+  return %0 : tensor<?xf32>
 }
