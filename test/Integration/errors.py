@@ -95,10 +95,12 @@ MISTAKES = [
     Mistake("wrong layout", r"states the layout", options=(
         "--layout=gate_up=#moe.layout<orientation = in_out>",)),
     Mistake("wrong C", r"result 'ids' has the wrong size 1",
-            ("router=expert_choice", "ids=true"), options=("--dim=C=1",),
+            ("router=expert_choice", "ids=true",
+             "capacity_rounding=ceil"), options=("--dim=C=1",),
             choice=True),
     Mistake("C too large", r"result 'ids' has the wrong size 1",
-            ("router=expert_choice", "ids=true"), options=("--dim=C=5",),
+            ("router=expert_choice", "ids=true",
+             "capacity_rounding=ceil"), options=("--dim=C=5",),
             choice=True),
 ]  # fmt: skip
 

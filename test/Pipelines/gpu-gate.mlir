@@ -24,6 +24,7 @@
 //--- mixtral.mlir
 // A row of 8 logits lives in registers: every index of it is known.
 // CHECK: .target sm_80
+// CHECK-NOT: .extern
 // CHECK: .visible .entry mixtral_kernel(
 // CHECK: .maxntid 128, 1, 1
 // CHECK-NOT: .local
@@ -31,7 +32,6 @@
 // CHECK: ld.global.v4.b32
 // CHECK-COUNT-32: fma.rn.f32
 // CHECK: st.global.b32
-// CHECK-NOT: .extern
 func.func @mixtral(%x: tensor<?x4096xf32> {moe.name = "x"},
                    %w: tensor<8x4096xf32> {moe.name = "router"})
     -> (tensor<?x2xi32>, tensor<?x2xf32>) attributes {moe.entry} {
@@ -45,13 +45,14 @@ func.func @mixtral(%x: tensor<?x4096xf32> {moe.name = "x"},
 //--- deepseek.mlir
 // Two rows of 256 numbers, logits and scores, are private memory; neighbours
 // in a warp read one place at a time, so its accesses are whole lines.
+// CHECK: .target sm_80
+// CHECK-NOT: .extern
 // CHECK: .visible .entry deepseek_kernel(
 // CHECK: .local .align {{[0-9]+}} .b8 {{.*}}[2048];
 // CHECK-NOT: .shared
 // CHECK: ld.global.v4.b32
 // CHECK: st.local
 // CHECK: st.global.b32
-// CHECK-NOT: .extern
 func.func @deepseek(%x: tensor<?x7168xbf16> {moe.name = "x"},
                     %w: tensor<256x7168xbf16> {moe.name = "router"},
                     %bias: tensor<256xf32> {moe.name = "bias"})

@@ -13,7 +13,7 @@
 
 // The whole road, with upstream's interfaces of the host.
 // RUN: mlir-opt --load-dialect-plugin=%moe_plugin \
-// RUN:   --load-pass-plugin=%moe_plugin %S/Inputs/tiny.mlir --moe-cpu \
+// RUN:   --load-pass-plugin=%moe_plugin %S/Inputs/tiny.mlir --pass-pipeline='builtin.module(moe-cpu)' \
 // RUN:   | FileCheck %s --check-prefix=CODE
 // CODE: llvm.func @moe_tiny(
 

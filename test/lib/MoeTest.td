@@ -1,4 +1,4 @@
-//===- MoeTest.td - A dialect that extends moe from outside -----------------===//
+//===- MoeTest.td - A test dialect's attributes -*- tablegen -*-===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.

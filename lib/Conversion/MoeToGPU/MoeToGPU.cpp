@@ -41,11 +41,11 @@ struct ConvertMoeGatingToGPU
     WalkResult result = getOperation()->walk([](Operation *op) {
       if (!isa_and_nonnull<MoeDialect>(op->getDialect()) || isa<RouteOp>(op))
         return WalkResult::advance();
-      bool isRouted =
-          isa<GateOp>(op) && llvm::any_of(op->getUsers(), [](Operation *user) {
-            return isa<RouteOp>(user);
-          });
-      if (isRouted)
+      // A gate's user is looked at itself: a route's match, or an op to name.
+      bool hasMoeUser = llvm::any_of(op->getUsers(), [](Operation *user) {
+        return isa_and_nonnull<MoeDialect>(user->getDialect());
+      });
+      if (isa<GateOp>(op) && hasMoeUser)
         return WalkResult::advance();
       op->emitOpError("has no GPU code");
       return WalkResult::interrupt();

@@ -237,6 +237,9 @@ FailureOr<memref::AllocOp> WorkspacePlan::hoist(memref::AllocOp alloc) {
   Operation *outermost = alloc;
   while (outermost->getParentOp() != function)
     outermost = outermost->getParentOp();
+  if (outermost != alloc && isCarried(alloc))
+    return alloc.emitOpError("of a loop is handed to its next iteration, so "
+                             "that one buffer cannot serve all");
   SmallVector<Value> bounds;
   DominanceInfo dominance(function);
   for (Value size : alloc.getDynamicSizes()) {
