@@ -33,8 +33,7 @@ struct TestLaunchToLoops
     return "gpu.launch of independent threads as loops over them";
   }
   void getDependentDialects(DialectRegistry &registry) const final {
-    registry
-        .insert<arith::ArithDialect, memref::MemRefDialect, scf::SCFDialect>();
+    registry.insert<arith::ArithDialect, scf::SCFDialect>();
   }
 
   static LogicalResult convert(gpu::LaunchOp launch) {
@@ -62,17 +61,13 @@ struct TestLaunchToLoops
       ids.push_back(loop.getInductionVar());
       b.setInsertionPointToStart(loop.getBody());
     }
-    // Memory of a thread goes with it.
-    auto scope = memref::AllocaScopeOp::create(b, loc, TypeRange());
-    Block *body = b.createBlock(&scope.getBodyRegion());
-    memref::AllocaScopeReturnOp::create(b, loc, ValueRange());
-    Block *kernel = &launch.getBody().front();
     kernel->getTerminator()->erase();
     SmallVector<Value> arguments(ids);
     llvm::append_range(arguments, sizes);
     for (auto [argument, value] :
          llvm::zip_equal(kernel->getArguments(), arguments))
       argument.replaceAllUsesWith(value);
+    Block *body = b.getInsertionBlock();
     body->getOperations().splice(body->begin(), kernel->getOperations());
     launch.erase();
     return success();
