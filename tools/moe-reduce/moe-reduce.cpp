@@ -15,5 +15,7 @@ int main(int argc, char **argv) {
   mlir::moe::registerAllDialects(registry);
   mlir::moe::registerAllPasses();
   mlir::MLIRContext context(registry);
+  // The passes to reduce by are named late: nothing else loads what they need.
+  context.loadAllAvailableDialects();
   return mlir::failed(mlir::mlirReduceMain(argc, argv, context));
 }
