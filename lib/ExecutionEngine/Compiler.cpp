@@ -8,6 +8,7 @@
 
 #include "moe/ExecutionEngine/Compiler.h"
 #include "FallbackHandler.h"
+#include "RoundToBF16.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/ExecutionEngine/OptUtils.h"
@@ -152,6 +153,7 @@ translate(ModuleOp module, llvm::LLVMContext &context,
       function.addFnAttr("target-features", machine.getTargetFeatureString());
     }
   hideAllButEntries(*translated, getEntryDescriptions(module));
+  expandRoundingToBF16(*translated, machine);
   auto optimize =
       makeOptimizingTransformer(options.optLevel, /*sizeLevel=*/0, &machine);
   if (llvm::Error error = optimize(translated.get()))
