@@ -74,3 +74,18 @@ func.func @narrow(%x: tensor<?x64xf8E4M3FN>, %w: tensor<8x64xf32>,
       : (tensor<?x2xf32>, memref<?x2xf32>) -> ()
   return
 }
+
+// -----
+
+func.func @score(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>,
+                 %out: memref<?x2xf32>) {
+  %logits = moe.gate %x, %w
+      : (tensor<?x64xf32>, tensor<8x64xf32>) -> tensor<?x8xf32>
+  // expected-error @+1 {{'moe.score' op has no GPU code}}
+  %scores = moe.score %logits by softmax : tensor<?x8xf32> -> tensor<?x8xf32>
+  %ids, %weights = moe.route #moe.top_k<k = 2, score = none> %scores
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  bufferization.materialize_in_destination %weights in restrict writable %out
+      : (tensor<?x2xf32>, memref<?x2xf32>) -> ()
+  return
+}
