@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ def compile(
     target: Target = "cpu",
     threads: int | None = None,
     entry: str | None = None,
+    layouts: Mapping[str, str] | None = None,
 ) -> Layer:
     """Compiles IR for this machine and returns one of its entries.
 
@@ -36,9 +38,14 @@ def compile(
         processor that this process may use.
     entry: the name of a function marked moe.entry; None where there is one
         only.
+    layouts: how the caller's weights lie in memory, by argument: the text of
+        the layout attribute, as `moe-run --layout` takes it. An array cannot
+        tell, and a gate and up weight read the wrong way round gives numbers
+        that look right.
 
     Raises CompileError (a ValueError) with the compiler's messages, OSError
-    for a file that cannot be read, and ValueError for an argument.
+    for a file that cannot be read, and ValueError for an argument, such as a
+    layout that is not the one that the source was written for.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected 1 or more, or None")
@@ -55,11 +62,29 @@ def compile(
         raise ValueError(
             f"{name}: no entry '{entry}'; it has {', '.join(entries)}"
         )
-    return Layer(
+    layer = Layer(
         _moe.Entry(module, entry or entries[0], threads or 0),
         entry or entries[0],
         target,
     )
+    _check_layouts(layer, layouts or {})
+    return layer
+
+
+def _check_layouts(layer: Layer, layouts: Mapping[str, str]) -> None:
+    """Refuses layouts that are not those of the layer's arguments."""
+    expected = {a.name: a.layout for a in layer.inputs if a.layout}
+    for name, text in layouts.items():
+        if name not in expected:
+            known = ", ".join(expected) or "no argument"
+            raise ValueError(
+                f"{layer.name}: layouts: '{name}' has no layout; {known} has"
+            )
+        if "".join(text.split()) != "".join(expected[name].split()):
+            raise ValueError(
+                f"{layer.name}: layouts: '{name}' is stated to lie as "
+                f"'{text}', expected '{expected[name]}'"
+            )
 
 
 def _read_source(source: str | bytes | os.PathLike[str]) -> tuple[bytes, str]:

@@ -35,6 +35,17 @@ def test_describes_the_layer():
     )
 
 
+def test_layouts_are_checked():
+    expected = moe_mlir.compile(SOURCE).inputs[2].layout
+    moe_mlir.compile(SOURCE, layouts={"gate_up": expected.replace(" ", "")})
+    wrong = expected.replace("cat", "interleaved")
+    assert wrong != expected
+    with pytest.raises(ValueError, match="layouts: 'gate_up' .*interleaved"):
+        moe_mlir.compile(SOURCE, layouts={"gate_up": wrong})
+    with pytest.raises(ValueError, match="'x' has no layout; gate_up, down"):
+        moe_mlir.compile(SOURCE, layouts={"x": expected})
+
+
 def test_reads_files_and_bytes(tmp_path):
     path = tmp_path / "layer.mlir"
     path.write_text(SOURCE)

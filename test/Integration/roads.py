@@ -198,7 +198,8 @@ def judge(
             texts = [str(error)]
         out += [f"{road}: {text}" for text in texts]
     if not out and {"cpu", "oracle"} <= set(found):
-        base = {**found["oracle"], "magnitude": expected["magnitude"]}
+        sizes = ("magnitude", "cancellation")
+        base = found["oracle"] | {name: expected[name] for name in sizes}
         texts = compare.complaints(call.spec, found["cpu"], base)
         out += [f"cpu against oracle: {text}" for text in texts]
     return out

@@ -133,3 +133,28 @@ func.func @one_token(%x: tensor<1x64xf64>, %router: tensor<8x64xf64>,
       : (tensor<2x64xf64>, tensor<1x2xi32>) -> tensor<1x64xf64>
   return %y : tensor<1x64xf64>
 }
+
+// -----
+
+// The error function of f64 has no polynomial and is taken lane by lane from the
+// math library.
+// CHECK: llvm.call @erf
+// CHECK: llvm.func @moe_gelu_f64(
+func.func @gelu_f64(%x: tensor<?x64xf64>, %router: tensor<8x64xf64>,
+    %up: tensor<8x128x64xf64>, %down: tensor<8x64x128xf64>)
+    -> tensor<?x64xf64> attributes {moe.entry} {
+  %logits = moe.gate %x, %router
+      : (tensor<?x64xf64>, tensor<8x64xf64>) -> tensor<?x8xf64>
+  %ids, %weights = moe.route #moe.top_k<k = 2> %logits
+      : tensor<?x8xf64> -> tensor<?x2xi32>, tensor<?x2xf64>
+  %rows, %offsets = moe.dispatch %x, %ids experts 8
+      : (tensor<?x64xf64>, tensor<?x2xi32>)
+      -> (tensor<?x64xf64>, tensor<9xi32>)
+  %h = moe.experts %rows offsets(%offsets : tensor<9xi32>)
+      up(%up : tensor<8x128x64xf64>) down(%down : tensor<8x64x128xf64>)
+      activation #moe.activation<kind = gelu>
+      layout <orientation = out_in> : tensor<?x64xf64> -> tensor<?x64xf64>
+  %y = moe.combine %h, %ids experts 8 weights(%weights : tensor<?x2xf64>)
+      : (tensor<?x64xf64>, tensor<?x2xi32>) -> tensor<?x64xf64>
+  return %y : tensor<?x64xf64>
+}

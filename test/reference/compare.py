@@ -133,10 +133,21 @@ def expert_errors(
     return errors
 
 
-def weight_errors(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Relative error of each combine weight; infinite off an exact zero."""
+def weight_errors(
+    actual: np.ndarray,
+    expected: np.ndarray,
+    cancellation: np.ndarray | None = None,
+) -> np.ndarray:
+    """Relative error of each combine weight; infinite off an exact zero.
+
+    cancellation [T] (see reference.weight_cancellation): a weight that is a
+    logit counts as at least CANCELLATION_FLOOR of its terms.
+    """
     distance = np.abs(_difference(actual, expected))
     size = np.abs(np.where(np.isfinite(expected), expected, 0.0))
+    if cancellation is not None and len(cancellation) == len(size):
+        factor = np.maximum(1.0, CANCELLATION_FLOOR * cancellation)
+        size = size * factor[:, np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(distance == 0.0, 0.0, distance / size)
 
@@ -159,7 +170,9 @@ def complaints(
             out.append(f"{name}: {actual[name]} instead of {result[name]}")
     if "weights" in actual and not out:
         allowed = TOLERANCE[routing_class(spec)]
-        errors = weight_errors(actual["weights"], result["weights"])
+        errors = weight_errors(
+            actual["weights"], result["weights"], result.get("cancellation")
+        )
         if errors.size and errors.max() > allowed:
             at = np.unravel_index(errors.argmax(), errors.shape)
             out.append(

@@ -66,6 +66,9 @@ def _token_choice(stream: Stream, experts: int) -> dict[str, Any]:
         out.update(groups=groups, kept_groups=kept)
         if width // groups >= 2:
             out["group_score"] = stream.pick(["max", "top2sum"])
+        if out["score"] == "softmax" and "score_domain" in out:
+            # A softmax over the chosen has no scores to choose groups by.
+            out.pop("score_domain")
         # A logit can be negative, so a zero among logits is never meant.
         if out["score"] != "none" and "score_domain" not in out:
             out["group_fill"] = stream.pick(["neg_inf", "zero"])

@@ -338,6 +338,26 @@ def work_of_tokens(
     return work
 
 
+def weight_cancellation(
+    spec: LayerSpec, inputs: Inputs, chosen: routing.Routing
+) -> np.ndarray:
+    """How far the terms of a token's chosen logits outweigh the logits, [T].
+
+    Relative errors of weights that are logits grow by this factor; 1 where
+    weights are scores, whose error is one of the logit's own size.
+    """
+    out = np.ones(inputs["x"].shape[0])
+    if spec.score != "none" or spec.router != "top_k":
+        return out
+    terms = routing.logit_terms(spec, inputs)
+    for token, ids in enumerate(chosen.chosen_ids):
+        for expert in ids[ids >= 0]:
+            logit = abs(chosen.logits[token, expert])
+            if np.isfinite(terms[token, expert]) and logit > 0.0:
+                out[token] = max(out[token], terms[token, expert] / logit)
+    return out
+
+
 def run(
     spec: LayerSpec,
     inputs: Inputs,
@@ -352,7 +372,7 @@ def run(
 
     Returns y [T, H], ids, weights (see Routing), expert_loads [E] i32 (slots
     that an expert serves), magnitude [T] (sum of the norms of the terms of a
-    row of y) and routing.
+    row of y), cancellation [T] (see weight_cancellation) and routing.
     """
     check_inputs(spec, inputs)
     rounder = dtypes.round_to if rounding else routing.no_rounding
@@ -386,5 +406,6 @@ def run(
         "weights": chosen.weights,
         "expert_loads": loads,
         "magnitude": magnitude,
+        "cancellation": weight_cancellation(spec, inputs, chosen),
         "routing": chosen,
     }

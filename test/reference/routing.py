@@ -316,6 +316,19 @@ def drop_over_capacity(
     return limit
 
 
+def logit_terms(spec: LayerSpec, inputs: Inputs) -> np.ndarray:
+    """Sums of the sizes of a logit's terms, [T, R]: |x| |W|^T + |bias|."""
+    rows = [
+        np.abs(router_input(spec, inputs, token))
+        for token in range(inputs["x"].shape[0])
+    ]
+    weight = np.abs(inputs["router_weight"])
+    terms = np.array(rows).reshape(-1, weight.shape[1]) @ weight.T
+    if spec.router_bias:
+        terms = terms + np.abs(inputs["router_bias"])
+    return terms
+
+
 def route_tokens(spec: LayerSpec, inputs: Inputs, rounder: Rounder) -> Routing:
     """Token choice: every token takes the k experts with the best keys."""
     tokens = inputs["x"].shape[0]

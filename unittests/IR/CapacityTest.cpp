@@ -113,6 +113,15 @@ TEST_F(CapacityTest, CodeGivesTheNumbers) {
                              builder.getIndexAttr(groups), /*numExperts=*/3);
                        }),
                   attr.getChoiceBound(tokens, groups, 3));
+      // The number of groups known only at run time.
+      for (int64_t groups : {0, 1, 4})
+        EXPECT_EQ(fold(groups,
+                       [&](OpFoldResult count) {
+                         return attr.buildChoiceBound(
+                             builder, location, builder.getIndexAttr(tokens),
+                             count, /*numExperts=*/3);
+                       }),
+                  attr.getChoiceBound(tokens, groups, 3));
     }
   }
 }

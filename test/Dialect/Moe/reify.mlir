@@ -191,7 +191,8 @@ func.func @capacity_folds() -> (index, index, index, index, index) {
 // -----
 
 // Groups: a bound for any partition, here ceil(60 / 3) + 4 * (1 + 1), or four
-// times the fixed capacity; then the same with the number of groups dynamic.
+// times the fixed capacity; then the same with the number of groups dynamic,
+// where one group has the rule itself.
 // CHECK-LABEL: func.func @capacity_groups(
 // CHECK-SAME: %[[G:[^ ]*]]: tensor<?xi32>
 func.func @capacity_groups(%x: tensor<60x3xf32>, %four: tensor<5xi32>,
@@ -214,7 +215,9 @@ func.func @capacity_groups(%x: tensor<60x3xf32>, %four: tensor<5xi32>,
   // CHECK: %[[SLACK:.*]] = arith.muli %[[GROUPS]], %c2
   // CHECK: %[[SUM:.*]] = arith.addi %[[SLACK]], %c20
   // CHECK: %[[BOUND:.*]] = arith.minui %[[SUM]], %c60
-  // CHECK: return %c28, %c28, %[[BOUND]]
+  // CHECK: %[[ONE:.*]] = arith.cmpi eq, %[[GROUPS]], %c1
+  // CHECK: %[[C:.*]] = arith.select %[[ONE]], %c20, %[[BOUND]]
+  // CHECK: return %c28, %c28, %[[C]]
   return %0, %1, %2 : index, index, index
 }
 

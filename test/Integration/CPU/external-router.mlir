@@ -1,8 +1,8 @@
-// A router and an activation of another dialect run on both roads, with numbers
+// A router and an activation of another dialect run on all roads, with numbers
 // computed by hand.
 
 // REQUIRES: python
-// RUN: rm -rf %t && mkdir -p %t/cpu %t/oracle
+// RUN: rm -rf %t && mkdir -p %t/cpu %t/oracle %t/linalg
 // RUN: %python %S/Inputs/external_router.py write %t
 // RUN: moe-run %s --target=cpu --threads=2 \
 // RUN:   --arg=logits=%t/logits.npy --arg=x=%t/x.npy \
@@ -12,8 +12,18 @@
 // RUN:   --arg=logits=%t/logits.npy --arg=x=%t/x.npy \
 // RUN:   --out=ids=%t/oracle/ids.npy --out=weights=%t/oracle/weights.npy \
 // RUN:   --out=y=%t/oracle/y.npy
+// RUN: moe-opt %s --convert-moe-to-linalg -o %t/linalg.mlir
+// RUN: FileCheck %s --input-file=%t/linalg.mlir --check-prefix=UPSTREAM \
+// RUN:   --implicit-check-not="= moe."
+// RUN: moe-run %t/linalg.mlir \
+// RUN:   --arg=logits=%t/logits.npy --arg=x=%t/x.npy \
+// RUN:   --out=ids=%t/linalg/ids.npy --out=weights=%t/linalg/weights.npy \
+// RUN:   --out=y=%t/linalg/y.npy
 // RUN: %python %S/Inputs/external_router.py print %t/cpu | FileCheck %s
 // RUN: %python %S/Inputs/external_router.py print %t/oracle | FileCheck %s
+// RUN: %python %S/Inputs/external_router.py print %t/linalg | FileCheck %s
+
+// UPSTREAM: linalg.generic
 
 // Sigmoids of 100 and 0 are 1 and 0.5. The bias of 50 on expert 2 moves the
 // choice alone. Token 1 reaches no threshold; token 2 takes the lower of two

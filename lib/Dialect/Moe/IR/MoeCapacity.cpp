@@ -117,17 +117,21 @@ OpFoldResult CapacityAttr::buildChoiceBound(OpBuilder &builder, Location loc,
                                             OpFoldResult groups,
                                             int64_t numExperts) const {
   ImplicitLocOpBuilder b(loc, builder);
+  Value exact; ///< The rule itself, for one group.
   std::optional<int64_t> constantTokens = getConstantIntValue(tokens);
   std::optional<int64_t> constantGroups = getConstantIntValue(groups);
   if (constantTokens && constantGroups)
     return b.getIndexAttr(
         getChoiceBound(*constantTokens, *constantGroups, numExperts));
-  if (constantGroups == 1) {
-    OpFoldResult rule = build(builder, loc, tokens, numExperts, /*numSlots=*/1);
-    return arith::MinUIOp::create(b, asValue(b, tokens), asValue(b, rule))
-        .getResult();
+  Value all = asValue(b, tokens);
+  if (getFixed() == 0 || constantGroups == 1) {
+    Value rule = asValue(
+        b, build(builder, loc, tokens, numExperts, /*numSlots=*/1));
+    exact = arith::MinUIOp::create(b, all, rule);
+    if (constantGroups == 1)
+      return exact;
   }
-  Value count = asValue(b, groups), all = asValue(b, tokens);
+  Value count = asValue(b, groups);
   Value bound;
   if (getFixed() > 0) {
     bound = arith::MulIOp::create(
@@ -139,5 +143,11 @@ OpFoldResult CapacityAttr::buildChoiceBound(OpBuilder &builder, Location loc,
         b, count, arith::ConstantIndexOp::create(b, getMultiple() + getMin()));
     bound = arith::AddIOp::create(b, share, slack);
   }
-  return arith::MinUIOp::create(b, bound, all).getResult();
+  bound = arith::MinUIOp::create(b, bound, all);
+  if (!exact) // A fixed capacity times one is itself.
+    return bound;
+  Value one = arith::ConstantIndexOp::create(b, 1);
+  Value isOne =
+      arith::CmpIOp::create(b, arith::CmpIPredicate::eq, count, one);
+  return arith::SelectOp::create(b, isOne, exact, bound).getResult();
 }

@@ -70,17 +70,23 @@ Value LaneIO::readRows(Value rows, Value first, Type type) {
       tensor::EmptyOp::create(b, ArrayRef<int64_t>{width, lanes}, type);
   Value zero = arith::ConstantIndexOp::create(b, 0);
   // Square blocks of lanes x lanes, so that the transpose is one of registers.
+  // The last one is a power of two and masked: processors lack other vectors.
   for (int64_t column = 0; column < width; column += lanes) {
     int64_t size = std::min(lanes, width - column);
     Value place = arith::ConstantIndexOp::create(b, column);
-    SmallVector<bool> inBounds = {false, true};
+    auto padded = static_cast<int64_t>(llvm::PowerOf2Ceil(size));
+    SmallVector<bool> inBounds = {false, size == padded};
     Value block = vector::TransferReadOp::create(
-        b, VectorType::get({lanes, size}, source.getElementType()), rows,
+        b, VectorType::get({lanes, padded}, source.getElementType()), rows,
         ValueRange{first, place}, zeroOf(source.getElementType()),
         ArrayRef<bool>(inBounds));
     block = convertFloat(b, block, type);
     Value turned =
         vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
+    if (size < padded)
+      turned = vector::ExtractStridedSliceOp::create(
+          b, turned, ArrayRef<int64_t>{0}, ArrayRef<int64_t>{size},
+          ArrayRef<int64_t>{1});
     inBounds = {true, true};
     lanesOfRow = vector::TransferWriteOp::create(b, turned, lanesOfRow,
                                                  ValueRange{place, zero},

@@ -136,3 +136,18 @@ func.func @no_change(%logits: tensor<?x8xf32>) -> tensor<?x8xf32> {
   %s = moe.score %logits by sigmoid : tensor<?x8xf32> -> tensor<?x8xf32>
   return %s : tensor<?x8xf32>
 }
+
+// -----
+
+// Nine bf16 logits: a masked vector of sixteen, as processors have no other.
+// CHECK-LABEL: func.func @odd(
+// CHECK-NOT:     vector<16x9xbf16>
+// CHECK:         vector.transfer_read {{.*}} : tensor<?x9xbf16>, vector<16x16xbf16>
+// CHECK:         vector.transpose {{.*}} : vector<16x16xf32> to vector<16x16xf32>
+// CHECK-NEXT:    vector.extract_strided_slice {{.*}} : vector<16x16xf32> to vector<9x16xf32>
+func.func @odd(%logits: tensor<?x9xbf16>)
+    -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+  %ids, %weights = moe.route #moe.top_k<k = 2> %logits
+      : tensor<?x9xbf16> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
+}
