@@ -49,7 +49,7 @@ if config.moe_sanitizer:
     # The packaged libraries are not instrumented, so containers cross a border
     # that the sanitizer cannot see, and MLIR keeps what it allocates once.
     config.environment["ASAN_OPTIONS"] = (
-        "detect_leaks=0:detect_container_overflow=0"
+        "detect_leaks=0:detect_container_overflow=0:allow_user_poisoning=0"
     )
     config.environment["UBSAN_OPTIONS"] = "print_stacktrace=1"
     symbolizer = os.path.join(config.llvm_tools_dir, "llvm-symbolizer")

@@ -9,6 +9,7 @@
 #include "Lowering.h"
 #include "Patterns.h"
 #include "Sort.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
 
 using namespace mlir;
 using namespace mlir::moe;
