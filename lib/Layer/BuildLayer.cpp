@@ -432,7 +432,8 @@ Routing LayerBuilder::buildTokenChoice(Value logits) {
       b, RankedTensorType::get(shape, b.getI32Type()),
       RankedTensorType::get(shape, getType(spec.routeDtype)), logits,
       operand("selection_bias"), operand("expert_scale"), operand("indices"),
-      operand("token_mask"), getTopK());
+      operand("token_mask"), /*noise=*/Value(), /*seed=*/Value(),
+      /*layer=*/Value(), /*first_token=*/Value(), getTopK());
   Routing routing = {route.getIds(), route.getWeights()};
   if (spec.capacity == CapacityMode::none)
     return routing;

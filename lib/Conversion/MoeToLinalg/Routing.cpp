@@ -10,6 +10,7 @@
 #include "Patterns.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "moe/Conversion/MoeToLinalg.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 
 using namespace mlir;
@@ -88,63 +89,73 @@ class ScoreLowering final : public Lowering<ScoreOp> {
   }
 };
 
-class RouteLowering final : public Lowering<RouteOp> {
-  using Lowering::Lowering;
+/// A loop over the tokens around an op's token body.
+template <typename OpTy> class TokenLowering final : public Lowering<OpTy> {
+  using Lowering<OpTy>::Lowering;
 
-  SmallVector<Value> emit(RouteOp op, ImplicitLocOpBuilder &b) const override {
-    int64_t width = op.getLogits().getType().getDimSize(1);
-    FloatType compute = getComputeType(b, {op.getLogits(), op.getWeights()});
-    Value logits = emitConvertTensor(b, op.getLogits(), compute);
-    Value indices = op.getIndices();
-    if (indices)
-      indices = emitCheckedIndices(b, op, width);
+  SmallVector<Value> emit(OpTy op, ImplicitLocOpBuilder &b) const override {
+    auto tokenOp = cast<TokenBodyOpInterface>(op.getOperation());
+    FloatType compute = getTokenComputeType(tokenOp);
+    if (auto route = dyn_cast<RouteOp>(op.getOperation()))
+      emitIndicesCheck(b, route);
+    SmallVector<Value> operands(op->getOperands());
+    for (OpOperand *operand : tokenOp.getTokenOperands())
+      if (isa<FloatType>(getElementType(operand->get())))
+        operands[operand->getOperandNumber()] =
+            emitConvertTensor(b, operand->get(), compute);
     SmallVector<Value> dests = emitDestinations(b, op);
-    Value numTokens = emitDim(b, dests[0], 0);
-    return emitLoop(b, emitIndex(b, 0), numTokens, dests,
-                    [&](Value token, ValueRange carried) -> SmallVector<Value> {
-                      TokenBodyInputs inputs;
-                      inputs.logits = emitSliceRow(b, logits, token);
-                      inputs.selectionBias = op.getSelectionBias();
-                      inputs.expertScale = op.getExpertScale();
-                      inputs.indices =
-                          indices ? emitSliceRow(b, indices, token) : Value();
-                      inputs.width = width;
-                      inputs.computeType = compute;
-                      TokenBodyResult slots =
-                          cast<TokenBodyAttrInterface>(op.getRouter())
-                              .buildTokenBody(b, inputs);
-                      return emitSlots(b, op, token, slots, carried);
+    return emitLoop(b, emitIndex(b, 0), emitDim(b, dests[0], 0), dests,
+                    [&](Value token, ValueRange carried) {
+                      return emitToken(b, tokenOp, compute, operands, token,
+                                       carried);
                     });
   }
 
-  /// Writes the slots of a token, empty ones where it is masked.
-  static SmallVector<Value> emitSlots(ImplicitLocOpBuilder &b, RouteOp op,
-                                      Value token, const TokenBodyResult &slots,
-                                      ValueRange dests) {
-    Value ids = dests[0], weights = dests[1];
-    Value isLive =
-        op.getTokenMask() ? emitRead(b, op.getTokenMask(), token) : Value();
-    auto unlessMasked = [&](Value value, Value empty) -> Value {
-      if (!isLive)
-        return value;
-      return arith::SelectOp::create(b, isLive, value, empty);
-    };
-    for (size_t slot = 0, end = slots.ids.size(); slot < end; ++slot) {
-      Value place = emitIndex(b, slot);
-      Value weight =
-          emitConvert(b, slots.weights[slot], getElementType(weights));
-      Value id = unlessMasked(slots.ids[slot], emitI32(b, -1));
-      weight = unlessMasked(weight, emitFloat(b, weight.getType(), 0.0));
-      ids = emitWrite(b, id, ids, {token, place});
-      weights = emitWrite(b, weight, weights, {token, place});
+  static SmallVector<Value> emitToken(ImplicitLocOpBuilder &b,
+                                      TokenBodyOpInterface op,
+                                      FloatType compute, ValueRange operands,
+                                      Value token, ValueRange dests) {
+    SmallVector<Value> values(operands);
+    for (OpOperand *operand : op.getTokenOperands()) {
+      Value &value = values[operand->getOperandNumber()];
+      bool isRow = cast<RankedTensorType>(value.getType()).getRank() > 1;
+      value = isRow ? emitSliceRow(b, value, token) : emitRead(b, value, token);
     }
-    return {ids, weights};
+    Value number;
+    if (OpOperand *first = op.getFirstTokenOperand()) {
+      number = arith::IndexCastOp::create(b, b.getI64Type(), token);
+      number = arith::AddIOp::create(b, first->get(), number);
+    }
+    SmallVector<Value> written;
+    for (auto [result, dest] :
+         llvm::zip(op.buildTokenBody(b, values, number, compute), dests))
+      written.push_back(emitTokenValue(b, result, token, dest));
+    return written;
+  }
+
+  /// Writes what a token gives for one result.
+  static Value emitTokenValue(ImplicitLocOpBuilder &b, const TokenValue &value,
+                              Value token, Value dest) {
+    Type element = getElementType(dest);
+    auto convert = [&](Value scalar) {
+      return isa<FloatType>(element) ? emitConvert(b, scalar, element) : scalar;
+    };
+    if (value.row)
+      return emitInsertRow(b, emitConvertTensor(b, value.row, element), dest,
+                           token);
+    if (cast<RankedTensorType>(dest.getType()).getRank() == 1)
+      return emitWrite(b, convert(value.columns[0]), dest, token);
+    for (auto [place, column] : llvm::enumerate(value.columns))
+      dest = emitWrite(b, convert(column), dest, {token, emitIndex(b, place)});
+    return dest;
   }
 
   /// Given indices, asserted to be in [-1, R).
-  static Value emitCheckedIndices(ImplicitLocOpBuilder &b, RouteOp op,
-                                  int64_t width) {
+  static void emitIndicesCheck(ImplicitLocOpBuilder &b, RouteOp op) {
     Value indices = op.getIndices();
+    if (!indices)
+      return;
+    int64_t width = op.getLogits().getType().getDimSize(1);
     Value inRange = emitAll(b, indices, [&](Value id) -> Value {
       Value shifted = arith::AddIOp::create(b, id, emitI32(b, 1));
       return emitIsWithin(b, shifted, emitI32(b, width + 1));
@@ -152,7 +163,6 @@ class RouteLowering final : public Lowering<RouteOp> {
     emitAssert(b, inRange,
                Twine("moe.route: an index is outside [-1, ") + Twine(width) +
                    ")");
-    return indices;
   }
 };
 
@@ -186,8 +196,12 @@ class TopKLowering final : public Lowering<TopKOp> {
 } // namespace
 
 void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
-  patterns.add<GateLowering, ScoreLowering, RouteLowering>(
-      patterns.getContext());
+  patterns
+      .add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
+           TokenLowering<SubsetPartitionOp>, TokenLowering<SubsetMarginalsOp>,
+           TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
+           TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>>(
+          patterns.getContext());
 }
 
 void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {

@@ -8,6 +8,7 @@
 
 #include "moe/Conversion/MoeToLoops.h"
 #include "LoopBuilder.h"
+#include "Subsets.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -26,6 +27,7 @@ using namespace mlir;
 
 void moe::populateMoeToLoopsPatterns(RewritePatternSet &patterns) {
   loops::populateRoutingPatterns(patterns);
+  loops::populateSubsetPatterns(patterns);
   loops::populateChoicePatterns(patterns);
   loops::populateLossPatterns(patterns);
   loops::populateDispatchPatterns(patterns);

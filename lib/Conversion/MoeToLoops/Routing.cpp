@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "LoopBuilder.h"
+#include "Subsets.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
@@ -322,6 +323,11 @@ void routeTokenByBody(LoopBuilder &b, RouteOp op, TokenBodyAttrInterface body,
   if (op.getIndices())
     inputs.indices =
         readRow(b, op.getIndices(), token, numSlots, b.getI32Type());
+  if (op.getNoise())
+    inputs.noise = readRow(b, op.getNoise(), token, width, b.getComputeType());
+  if (op.isTraining())
+    inputs.random = TokenRandom{op.getSeed(), op.getLayer(),
+                                emitTokenNumber(b, op.getFirstToken(), token)};
   inputs.width = width;
   inputs.computeType = b.getComputeType();
   TokenBodyResult result = body.buildTokenBody(b, inputs);
@@ -372,6 +378,12 @@ struct LowerRoute : public OpRewritePattern<RouteOp> {
     Value mask = b.input(op.getTokenMask());
     b.fill(ids, b.index(-1));
     b.fill(weights, b.real(0.0));
+    LoopBuilder wide(op, rewriter, rewriter.getF64Type());
+    if (routeBySampling(wide, op, ids, weights)) {
+      rewriter.replaceOp(op, {b.tensorOf(ids, op.getIds().getType()),
+                              b.tensorOf(weights, op.getWeights().getType())});
+      return success();
+    }
     std::optional<TopKRule> topK;
     if (rule)
       topK.emplace(b, op, rule);

@@ -55,6 +55,8 @@ std::optional<int64_t> TopKAttr::getNumSlots() const { return getK(); }
 
 LogicalResult TopKAttr::verifyRoute(EmitError emitError, int64_t width,
                                     const RouteOperandSet &operands) const {
+  if (operands.noise)
+    return emitError() << "top_k takes no noise (route_c8)";
   if (operands.indices) {
     if (operands.selectionBias || getGroups() != 1)
       return emitError() << "given indices leave no choice to a selection bias "

@@ -25,6 +25,7 @@ using namespace mlir::moe;
 #include "moe/Dialect/Moe/IR/MoeEnums.cpp.inc"
 
 #include "moe/Dialect/Moe/IR/MoeAttrInterfaces.cpp.inc"
+#include "moe/Dialect/Moe/IR/MoeOpInterfaces.cpp.inc"
 
 #define GET_ATTRDEF_CLASSES
 #include "moe/Dialect/Moe/IR/MoeAttrs.cpp.inc"

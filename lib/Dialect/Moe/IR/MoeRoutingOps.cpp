@@ -92,6 +92,29 @@ LogicalResult ScoreOp::reifyResultShapes(OpBuilder &b,
 // RouteOp, RouteExpertsOp
 //===----------------------------------------------------------------------===//
 
+/// What a route draws, and what scales it.
+static LogicalResult verifyTraining(RouteOp op) {
+  int given = !!op.getSeed() + !!op.getLayer() + !!op.getFirstToken();
+  if (given != 0 && given != 3)
+    return op.emitOpError("training takes seed, layer and first token together "
+                          "(route_c6)");
+  if (given != 0 && !op.getRouter().isSampled())
+    return op.emitOpError("router ")
+           << op.getRouter() << " draws nothing in training (route_c6)";
+  Value noise = op.getNoise();
+  if (!noise)
+    return success();
+  if (given == 0)
+    return op.emitOpError("noise is for training alone (route_c7)");
+  if (failed(verifySameDim(
+          op, "route_c7", "T",
+          {{"logits", dimOf(op.getLogits(), 0)}, {"noise", dimOf(noise, 0)}})))
+    return failure();
+  return verifySameStaticDim(
+      op, "route_c7", "R",
+      {{"logits", dimOf(op.getLogits(), 1)}, {"noise", dimOf(noise, 1)}});
+}
+
 LogicalResult RouteOp::verify() {
   RouterAttrInterface router = getRouter();
   std::optional<int64_t> numSlots = router.getNumSlots();
@@ -120,9 +143,14 @@ LogicalResult RouteOp::verify() {
             *this, "route_c5", "k",
             {{"router", *numSlots}, {"indices", dimOf(indices, 1)}})))
       return failure();
-  RouteOperandSet operands{static_cast<bool>(getSelectionBias()),
-                           static_cast<bool>(getExpertScale()),
-                           static_cast<bool>(getIndices())};
+  if (failed(verifyTraining(*this)))
+    return failure();
+  RouteOperandSet operands;
+  operands.selectionBias = static_cast<bool>(getSelectionBias());
+  operands.expertScale = static_cast<bool>(getExpertScale());
+  operands.indices = static_cast<bool>(getIndices());
+  operands.noise = static_cast<bool>(getNoise());
+  operands.training = isTraining();
   return router.verifyRoute([&] { return emitOpError(); },
                             dimOf(getLogits(), 1), operands);
 }

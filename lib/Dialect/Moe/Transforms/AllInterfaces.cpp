@@ -12,6 +12,8 @@ using namespace mlir;
 
 void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTokenBodyModels(registry);
+  registerSampledTokenBodyModels(registry);
+  registerTokenBodyOpModels(registry);
   registerTilingModels(registry);
   registerBufferizableModels(registry);
 }

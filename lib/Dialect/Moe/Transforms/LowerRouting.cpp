@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -16,6 +17,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 #include "moe/Dialect/Moe/Utils/WidenBody.h"
 
@@ -38,12 +40,18 @@ public:
   /// Rows [first, first + lanes) of `rows` [T, n] as tensor<n x lanes x type>;
   /// lanes past T read zeros.
   Value readRows(Value rows, Value first, Type type);
-  /// Lane flags of a mask [T]; lanes past T read false.
-  Value readMask(Value mask, Value first);
-  /// Writes one vector a column into rows [first, ..) of `dest` [T, n].
-  Value writeColumns(ArrayRef<Value> columns, Value dest, Value first);
+  /// Elements [first, first + lanes) of `values` [T]; lanes past T read zeros.
+  Value readScalars(Value values, Value first, Type type);
+  /// Writes a token's value into rows [first, ..) of `dest`.
+  Value write(const TokenValue &value, Value dest, Value first);
 
 private:
+  /// One vector a column into [T, n]; a vector into [T]; [n x lanes] into [T,
+  /// n].
+  Value writeColumns(ArrayRef<Value> columns, Value dest, Value first);
+  Value writeScalars(Value values, Value dest, Value first);
+  Value writeRows(Value rows, Value dest, Value first);
+
   Value zeroOf(Type type) {
     return arith::ConstantOp::create(b, b.getZeroAttr(type));
   }
@@ -96,12 +104,55 @@ Value LaneIO::readRows(Value rows, Value first, Type type) {
   return lanesOfRow;
 }
 
-Value LaneIO::readMask(Value mask, Value first) {
+Value LaneIO::readScalars(Value values, Value first, Type type) {
   SmallVector<bool> inBounds = {false};
-  Type type = b.getI1Type();
-  return vector::TransferReadOp::create(b, VectorType::get({lanes}, type), mask,
-                                        ValueRange{first}, zeroOf(type),
-                                        ArrayRef<bool>(inBounds));
+  Type element = cast<RankedTensorType>(values.getType()).getElementType();
+  Value read = vector::TransferReadOp::create(
+      b, VectorType::get({lanes}, element), values, ValueRange{first},
+      zeroOf(element), ArrayRef<bool>(inBounds));
+  return convertFloat(b, read, type);
+}
+
+Value LaneIO::write(const TokenValue &value, Value dest, Value first) {
+  if (value.row)
+    return writeRows(value.row, dest, first);
+  if (cast<RankedTensorType>(dest.getType()).getRank() == 1)
+    return writeScalars(value.columns[0], dest, first);
+  return writeColumns(value.columns, dest, first);
+}
+
+Value LaneIO::writeScalars(Value values, Value dest, Value first) {
+  SmallVector<bool> inBounds = {false};
+  Type element = cast<RankedTensorType>(dest.getType()).getElementType();
+  return vector::TransferWriteOp::create(b, convertFloat(b, values, element),
+                                         dest, ValueRange{first},
+                                         ArrayRef<bool>(inBounds))
+      .getResult();
+}
+
+Value LaneIO::writeRows(Value rows, Value dest, Value first) {
+  auto type = cast<RankedTensorType>(rows.getType());
+  int64_t width = type.getDimSize(0);
+  Type element = cast<RankedTensorType>(dest.getType()).getElementType();
+  Value zero = arith::ConstantIndexOp::create(b, 0);
+  for (int64_t column = 0; column < width; column += lanes) {
+    int64_t size = std::min(lanes, width - column);
+    auto padded = static_cast<int64_t>(llvm::PowerOf2Ceil(size));
+    Value place = arith::ConstantIndexOp::create(b, column);
+    SmallVector<bool> inBounds = {size == padded, true};
+    Value block = vector::TransferReadOp::create(
+        b, VectorType::get({padded, lanes}, type.getElementType()), rows,
+        ValueRange{place, zero}, zeroOf(type.getElementType()),
+        ArrayRef<bool>(inBounds));
+    Value turned =
+        vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
+    inBounds = {false, size == padded};
+    dest = vector::TransferWriteOp::create(b, convertFloat(b, turned, element),
+                                           dest, ValueRange{first, place},
+                                           ArrayRef<bool>(inBounds))
+               .getResult();
+  }
+  return dest;
 }
 
 Value LaneIO::writeColumns(ArrayRef<Value> columns, Value dest, Value first) {
@@ -132,25 +183,26 @@ Value LaneIO::writeColumns(ArrayRef<Value> columns, Value dest, Value first) {
       .getResult();
 }
 
-/// Emits a loop over blocks of `lanes` tokens that fills two tensors [T, k].
-/// `body` gives the columns of both for the block that starts at `first`.
-FailureOr<SmallVector<Value>> emitLaneLoop(
-    ImplicitLocOpBuilder &b, Value tokens, int64_t lanes, ValueRange dests,
-    llvm::function_ref<
-        FailureOr<std::array<SmallVector<Value>, 2>>(LaneIO &io, Value first)>
-        body) {
+/// Emits a loop over blocks of `lanes` tokens that fills tensors. `body` gives
+/// what each of them holds for the block that starts at `first`.
+FailureOr<SmallVector<Value>>
+emitLaneLoop(ImplicitLocOpBuilder &b, Value tokens, int64_t lanes,
+             ValueRange dests,
+             llvm::function_ref<FailureOr<SmallVector<TokenValue>>(LaneIO &io,
+                                                                   Value first)>
+                 body) {
   Value zero = arith::ConstantIndexOp::create(b, 0);
   Value step = arith::ConstantIndexOp::create(b, lanes);
   auto loop = scf::ForOp::create(b, zero, tokens, step, dests);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToEnd(loop.getBody());
   LaneIO io(b, lanes);
-  auto columns = body(io, loop.getInductionVar());
-  if (failed(columns))
+  auto values = body(io, loop.getInductionVar());
+  if (failed(values))
     return failure();
   SmallVector<Value> written;
-  for (auto [dest, values] : llvm::zip(loop.getRegionIterArgs(), *columns))
-    written.push_back(io.writeColumns(values, dest, loop.getInductionVar()));
+  for (auto [dest, value] : llvm::zip(loop.getRegionIterArgs(), *values))
+    written.push_back(io.write(value, dest, loop.getInductionVar()));
   scf::YieldOp::create(b, written);
   return SmallVector<Value>(loop.getResults());
 }
@@ -159,50 +211,74 @@ Value getTokens(ImplicitLocOpBuilder &b, Value rows) {
   return b.createOrFold<tensor::DimOp>(rows, 0);
 }
 
-/// Builds a router's body as a block of its own: arguments are the rows it
-/// reads, the terminator yields ids and weights.
-struct RouterBody {
+/// An op's token body as a block of its own. Its arguments stand for the token
+/// operands and the token's number; the terminator yields all values, one
+/// result of the op after the other.
+struct TokenBlock {
   Block block;
-  SmallVector<Value> sources; ///< What each block argument stands for.
+  SmallVector<OpOperand *> operands; ///< What the arguments stand for.
+  Value token;                       ///< The last argument, or null.
+  SmallVector<TokenValue> results;
 };
 
-LogicalResult buildRouterBody(RouteOp op, FloatType computeType,
-                              RouterBody &body) {
-  auto router = dyn_cast<TokenBodyAttrInterface>(op.getRouter());
-  if (!router)
-    return op.emitOpError("router ")
-           << op.getRouter() << " has no token body to generate code from";
+void buildTokenBlock(TokenBodyOpInterface op, FloatType computeType,
+                     TokenBlock &body) {
   Location loc = op.getLoc();
-  TokenBodyInputs inputs;
-  auto addRow = [&](Value source, Type element) -> Value {
-    if (!source)
-      return {};
-    auto type = cast<RankedTensorType>(source.getType());
-    body.sources.push_back(source);
-    return body.block.addArgument(
-        RankedTensorType::get(type.getShape().take_back(), element), loc);
-  };
-  auto elementOf = [](Value value) -> Type {
-    return value ? cast<RankedTensorType>(value.getType()).getElementType()
-                 : Type();
-  };
-  inputs.logits = addRow(op.getLogits(), computeType);
-  inputs.indices = addRow(op.getIndices(), elementOf(op.getIndices()));
-  inputs.selectionBias =
-      addRow(op.getSelectionBias(), elementOf(op.getSelectionBias()));
-  inputs.expertScale =
-      addRow(op.getExpertScale(), elementOf(op.getExpertScale()));
-  inputs.width = op.getLogits().getType().getDimSize(1);
-  inputs.computeType = computeType;
-
+  SmallVector<Value> values(op->getOperands());
+  for (OpOperand *operand : op.getTokenOperands()) {
+    auto type = cast<RankedTensorType>(operand->get().getType());
+    Type element = type.getElementType();
+    if (isa<FloatType>(element))
+      element = computeType;
+    Type own = element;
+    if (type.getRank() > 1)
+      own = RankedTensorType::get(type.getShape().drop_front(), element);
+    body.operands.push_back(operand);
+    values[operand->getOperandNumber()] = body.block.addArgument(own, loc);
+  }
   OpBuilder plain(op.getContext());
   ImplicitLocOpBuilder b(loc, plain);
   b.setInsertionPointToEnd(&body.block);
-  TokenBodyResult result = router.buildTokenBody(b, inputs);
-  SmallVector<Value> yielded(result.ids);
-  llvm::append_range(yielded, result.weights);
+  if (op.getFirstTokenOperand())
+    body.token = body.block.addArgument(b.getI64Type(), loc);
+  body.results = op.buildTokenBody(b, values, body.token, computeType);
+  SmallVector<Value> yielded;
+  for (const TokenValue &result : body.results) {
+    llvm::append_range(yielded, result.columns);
+    if (result.row)
+      yielded.push_back(result.row);
+  }
   scf::YieldOp::create(b, yielded);
-  return success();
+}
+
+/// The values of a body on lanes, sorted into results again.
+SmallVector<TokenValue> splitValues(ArrayRef<TokenValue> results,
+                                    ArrayRef<Value> values) {
+  SmallVector<TokenValue> split;
+  for (const TokenValue &result : results) {
+    size_t count = result.columns.size();
+    TokenValue own{llvm::to_vector(values.take_front(count)), {}};
+    values = values.drop_front(count);
+    if (result.row) {
+      own.row = values.front();
+      values = values.drop_front();
+    }
+    split.push_back(own);
+  }
+  return split;
+}
+
+/// Numbers of the tokens of the lanes, from that of the first token.
+Value emitTokenNumbers(ImplicitLocOpBuilder &b, Value firstToken, Value first,
+                       int64_t lanes) {
+  Value start = arith::AddIOp::create(
+      b, firstToken, arith::IndexCastOp::create(b, b.getI64Type(), first));
+  auto type = VectorType::get({lanes}, b.getI64Type());
+  auto steps = llvm::to_vector(llvm::seq<int64_t>(0, lanes));
+  Value step = arith::ConstantOp::create(
+      b, DenseElementsAttr::get(type, ArrayRef<int64_t>(steps)));
+  return arith::AddIOp::create(b, vector::BroadcastOp::create(b, type, start),
+                               step);
 }
 
 /// An error of the entry, not a read out of bounds: ids in [-1, R). A task
@@ -250,62 +326,52 @@ void emitIndicesCheck(RouteOp op) {
                       Twine(width) + ")"));
 }
 
-LogicalResult lowerRoute(RouteOp op, int64_t lanes) {
-  FloatType logitType =
-      cast<FloatType>(op.getLogits().getType().getElementType());
-  FloatType computeType =
-      logitType.isF64() ? logitType : Float32Type::get(op.getContext());
-  RouterBody body;
-  if (failed(buildRouterBody(op, computeType, body)))
-    return failure();
+LogicalResult lowerTokenOp(TokenBodyOpInterface op, int64_t lanes) {
+  auto route = dyn_cast<RouteOp>(op.getOperation());
+  if (route && !isa<TokenBodyAttrInterface>(route.getRouter()))
+    return route.emitOpError("router ")
+           << route.getRouter() << " has no token body to generate code from";
+  FloatType computeType = getTokenComputeType(op);
+  TokenBlock body;
+  buildTokenBlock(op, computeType, body);
 
   ImplicitLocOpBuilder b(op.getLoc(), op);
-  if (op.getIndices())
-    emitIndicesCheck(op);
-  Value tokens = getTokens(b, op.getLogits());
-  int64_t numSlots = op.getIds().getType().getDimSize(1);
-  SmallVector<OpFoldResult> shape = {getAsOpFoldResult(tokens),
-                                     b.getIndexAttr(numSlots)};
-  Value ids = tensor::EmptyOp::create(b, shape, b.getI32Type());
-  Value weights = tensor::EmptyOp::create(
-      b, shape, op.getWeights().getType().getElementType());
+  if (route && route.getIndices())
+    emitIndicesCheck(route);
+  ReifiedRankedShapedTypeDims shapes;
+  if (failed(reifyResultShapes(b, op, shapes)))
+    return op.emitOpError("has no shape to make its results of");
+  Value tokens = getValueOrCreateConstantIndexOp(b, op.getLoc(), shapes[0][0]);
+  SmallVector<Value> dests;
+  for (auto [shape, result] : llvm::zip(shapes, op->getResults()))
+    dests.push_back(tensor::EmptyOp::create(
+        b, shape, cast<RankedTensorType>(result.getType()).getElementType()));
   auto results = emitLaneLoop(
-      b, tokens, lanes, {ids, weights},
-      [&](LaneIO &io,
-          Value first) -> FailureOr<std::array<SmallVector<Value>, 2>> {
+      b, tokens, lanes, dests,
+      [&](LaneIO &io, Value first) -> FailureOr<SmallVector<TokenValue>> {
         IRMapping mapping;
-        for (auto [argument, source] :
-             llvm::zip(body.block.getArguments(), body.sources)) {
-          bool perToken = source == op.getLogits() || source == op.getIndices();
-          Type element =
-              cast<RankedTensorType>(argument.getType()).getElementType();
-          mapping.map(argument,
-                      perToken ? io.readRows(source, first, element) : source);
+        for (auto [argument, operand] :
+             llvm::zip(body.block.getArguments(), body.operands)) {
+          Value source = operand->get();
+          Type element = getElementTypeOrSelf(argument.getType());
+          bool isRow = isa<RankedTensorType>(argument.getType());
+          mapping.map(argument, isRow ? io.readRows(source, first, element)
+                                      : io.readScalars(source, first, element));
         }
+        if (body.token)
+          mapping.map(body.token,
+                      emitTokenNumbers(b, op.getFirstTokenOperand()->get(),
+                                       first, lanes));
         auto values = widenBody(b, body.block, mapping, lanes);
         if (failed(values))
           return failure();
-        std::array<SmallVector<Value>, 2> columns = {
-            llvm::to_vector(ArrayRef(*values).take_front(numSlots)),
-            llvm::to_vector(ArrayRef(*values).drop_front(numSlots))};
-        if (Value mask = op.getTokenMask()) {
-          Value flags = io.readMask(mask, first);
-          auto empty = [&](Value &column, Attribute value) {
-            auto type = cast<VectorType>(column.getType());
-            Value filler = arith::ConstantOp::create(
-                b, DenseElementsAttr::get(type, value));
-            column = arith::SelectOp::create(b, flags, column, filler);
-          };
-          for (Value &column : columns[0])
-            empty(column, b.getI32IntegerAttr(-1));
-          for (Value &column : columns[1])
-            empty(column, b.getFloatAttr(computeType, 0.0));
-        }
-        return columns;
+        return splitValues(body.results, *values);
       });
   if (failed(results))
     return failure();
-  op->replaceAllUsesWith(*results);
+  for (auto [original, value] : llvm::zip(op->getResults(), *results))
+    original.replaceAllUsesWith(
+        b.createOrFold<tensor::CastOp>(original.getType(), value));
   op->erase();
   return success();
 }
@@ -338,16 +404,15 @@ LogicalResult lowerTopK(TopKOp op, int64_t lanes) {
   ImplicitLocOpBuilder b(op.getLoc(), op);
   auto results = emitLaneLoop(
       b, getTokens(b, op.getValues()), lanes, op.getInits(),
-      [&](LaneIO &io,
-          Value first) -> FailureOr<std::array<SmallVector<Value>, 2>> {
+      [&](LaneIO &io, Value first) -> FailureOr<SmallVector<TokenValue>> {
         IRMapping mapping;
         mapping.map(row, io.readRows(op.getValues(), first, computeType));
         auto values = widenBody(b, block, mapping, lanes);
         if (failed(values))
           return failure();
-        return std::array<SmallVector<Value>, 2>{
-            llvm::to_vector(ArrayRef(*values).take_front(k)),
-            llvm::to_vector(ArrayRef(*values).drop_front(k))};
+        return SmallVector<TokenValue>{
+            {llvm::to_vector(ArrayRef(*values).take_front(k)), {}},
+            {llvm::to_vector(ArrayRef(*values).drop_front(k)), {}}};
       });
   if (failed(results))
     return failure();
@@ -368,13 +433,13 @@ struct MoeLowerRouting
     SmallVector<Operation *> ops;
     getOperation()->walk([&](Operation *op) {
       if (auto topK = dyn_cast<TopKOp>(op);
-          isa<RouteOp>(op) || (topK && topK->getNumResults() > 0))
+          isa<TokenBodyOpInterface>(op) || (topK && topK->getNumResults() > 0))
         ops.push_back(op);
     });
     for (Operation *op : ops) {
-      LogicalResult lowered = isa<RouteOp>(op)
-                                  ? lowerRoute(cast<RouteOp>(op), lanes)
-                                  : lowerTopK(cast<TopKOp>(op), lanes);
+      auto tokenOp = dyn_cast<TokenBodyOpInterface>(op);
+      LogicalResult lowered = tokenOp ? lowerTokenOp(tokenOp, lanes)
+                                      : lowerTopK(cast<TopKOp>(op), lanes);
       if (failed(lowered))
         return signalPassFailure();
       ++numLowered;

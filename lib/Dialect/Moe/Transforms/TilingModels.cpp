@@ -13,6 +13,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Interfaces/TilingInterface.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
@@ -30,9 +31,9 @@ SmallVector<Value> getTokenOperands(Operation *op) {
     operands = {gate.getInput()};
   else if (auto score = dyn_cast<ScoreOp>(op))
     operands = {score.getLogits()};
-  else if (auto route = dyn_cast<RouteOp>(op))
-    operands = {route.getLogits(), route.getIndices(), route.getTokenMask()};
-  llvm::erase(operands, Value());
+  else if (auto tokenOp = dyn_cast<TokenBodyOpInterface>(op))
+    for (OpOperand *operand : tokenOp.getTokenOperands())
+      operands.push_back(operand->get());
   return operands;
 }
 
@@ -50,6 +51,18 @@ struct TileSlice {
     sizes[0] = size;
   }
 };
+
+/// The number of a tile's first token, where the op asks for it.
+Value moveFirstToken(Operation *op, OpBuilder &b, OpFoldResult offset) {
+  auto tokenOp = dyn_cast<TokenBodyOpInterface>(op);
+  OpOperand *first = tokenOp ? tokenOp.getFirstTokenOperand() : nullptr;
+  if (!first)
+    return {};
+  Location loc = op->getLoc();
+  Value moved = getValueOrCreateConstantIndexOp(b, loc, offset);
+  moved = arith::IndexCastOp::create(b, loc, b.getI64Type(), moved);
+  return arith::AddIOp::create(b, loc, first->get(), moved);
+}
 
 template <typename OpTy>
 struct TokenTiling
@@ -79,7 +92,11 @@ struct TokenTiling
       mapping.map(operand, slice.getResult());
       slices.push_back(slice);
     }
+    // Made in front of the tile; other operands may hold the same number.
+    Value firstToken = moveFirstToken(op, b, offsets[0]);
     Operation *tiled = b.clone(*op, mapping);
+    if (firstToken)
+      cast<TokenBodyOpInterface>(tiled).getFirstTokenOperand()->set(firstToken);
     int64_t tokens =
         getConstantIntValue(sizes[0]).value_or(ShapedType::kDynamic);
     for (OpResult result : tiled->getResults()) {
@@ -137,5 +154,13 @@ void moe::registerTilingModels(DialectRegistry &registry) {
     GateOp::attachInterface<TokenTiling<GateOp>>(*context);
     ScoreOp::attachInterface<TokenTiling<ScoreOp>>(*context);
     RouteOp::attachInterface<TokenTiling<RouteOp>>(*context);
+    SubsetPartitionOp::attachInterface<TokenTiling<SubsetPartitionOp>>(
+        *context);
+    SubsetMarginalsOp::attachInterface<TokenTiling<SubsetMarginalsOp>>(
+        *context);
+    SubsetCovarianceOp::attachInterface<TokenTiling<SubsetCovarianceOp>>(
+        *context);
+    SubsetSampleOp::attachInterface<TokenTiling<SubsetSampleOp>>(*context);
+    SubsetLogProbOp::attachInterface<TokenTiling<SubsetLogProbOp>>(*context);
   });
 }

@@ -12,6 +12,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 
 using namespace mlir;
@@ -68,7 +69,9 @@ private:
   Value emitKeyInGroups(Value expert, const RankedKeys &kept);
   RankedKeys chooseExperts();
   SmallVector<Value> gatherAt(ValueRange ids,
-                              llvm::function_ref<Value(Value)> read);
+                              llvm::function_ref<Value(Value)> read) {
+    return BodyBuilder(b, type).gather(ids, in.width, read);
+  }
   SmallVector<Value> weighOverChosen(ArrayRef<Value> logits, ValueRange valid);
   void normalize(SmallVectorImpl<Value> &weights);
   void finish(SmallVectorImpl<Value> &weights, ArrayRef<Value> ids,
@@ -224,23 +227,6 @@ RankedKeys TopKBody::chooseExperts() {
                [&](Value group) { return emitGroupScore(group); });
   return emitTopK(b, order, router.getK(), in.width,
                   [&](Value expert) { return emitKeyInGroups(expert, kept); });
-}
-
-/// read(id) for every id, found by comparing each expert with all of them; an
-/// id that is no expert gives 0. No load depends on a token's value.
-SmallVector<Value> TopKBody::gatherAt(ValueRange ids,
-                                      llvm::function_ref<Value(Value)> read) {
-  SmallVector<Value> inits(ids.size(), constant(0.0));
-  return emitCountedLoop(
-      b, in.width, inits, [&](Value expert, ValueRange carried) {
-        Value value = read(expert);
-        Value expertId = arith::IndexCastOp::create(b, b.getI32Type(), expert);
-        SmallVector<Value> next;
-        for (auto [id, previous] : llvm::zip(ids, carried))
-          next.push_back(
-              arith::SelectOp::create(b, isId(id, expertId), value, previous));
-        return next;
-      });
 }
 
 /// The score function over the logits of the chosen alone.

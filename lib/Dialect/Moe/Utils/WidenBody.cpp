@@ -33,6 +33,7 @@ private:
   LogicalResult widenExtract(tensor::ExtractOp op);
   LogicalResult widenInsert(tensor::InsertOp op);
   LogicalResult widenFor(scf::ForOp op);
+  LogicalResult widenIf(scf::IfOp op);
   LogicalResult widenElementwise(Operation &op);
 
   /// Whether the value differs by lane, as far as it has been mapped.
@@ -69,6 +70,7 @@ private:
   OpBuilder &b;
   IRMapping &mapping;
   int64_t lanes;
+  Value active; ///< The lanes that a branch is taken by; null for all.
 };
 
 Value Widener::getVector(Value original) {
@@ -103,6 +105,13 @@ LogicalResult Widener::widenInsert(tensor::InsertOp op) {
     return op.emitOpError("writes to a tensor that all tokens share");
   Value scalar = getVector(op.getScalar());
   SmallVector<bool> inBounds = {true};
+  if (active) {
+    Value kept = vector::TransferReadOp::create(
+        b, op.getLoc(), cast<VectorType>(scalar.getType()),
+        mapping.lookup(op.getDest()), laneIndices(op.getLoc(), op.getIndices()),
+        /*padding=*/std::nullopt, ArrayRef<bool>(inBounds));
+    scalar = arith::SelectOp::create(b, op.getLoc(), active, scalar, kept);
+  }
   auto write = vector::TransferWriteOp::create(
       b, op.getLoc(), scalar, mapping.lookup(op.getDest()),
       laneIndices(op.getLoc(), op.getIndices()), ArrayRef<bool>(inBounds));
@@ -142,6 +151,59 @@ LogicalResult Widener::widenFor(scf::ForOp op) {
   return success();
 }
 
+/// What few tokens need: runs where any lane takes the branch, and changes the
+/// values and rows of the lanes that do.
+LogicalResult Widener::widenIf(scf::IfOp op) {
+  Value taken = mapping.lookupOrDefault(op.getCondition());
+  if (!op.elseBlock() || !op.elseBlock()->without_terminator().empty())
+    return op.emitOpError("has an else part that does something; on lanes only "
+                          "what few tokens need may stand in a branch");
+  Location loc = op.getLoc();
+  Value outer = active, any = taken;
+  if (isa<VectorType>(taken.getType())) {
+    if (outer)
+      taken = arith::AndIOp::create(b, loc, outer, taken);
+    any = vector::ReductionOp::create(b, loc, vector::CombiningKind::OR, taken);
+  } else if (outer) {
+    taken = outer;
+  }
+  bool isVaryingBranch = isa<VectorType>(taken.getType());
+
+  SmallVector<Value> others;
+  SmallVector<Type> types;
+  for (Value value : op.elseYield().getOperands()) {
+    others.push_back(getVector(value));
+    types.push_back(others.back().getType());
+  }
+  auto branch = scf::IfOp::create(b, loc, types, any, /*withElseRegion=*/true);
+  {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(branch.thenBlock());
+    if (isVaryingBranch)
+      active = taken;
+    LogicalResult widened = widenBlock(*op.thenBlock());
+    active = outer;
+    if (failed(widened))
+      return failure();
+    SmallVector<Value> yielded;
+    for (auto [value, other] :
+         llvm::zip(op.thenYield().getOperands(), others)) {
+      Value own = getVector(value);
+      if (isVaryingBranch && isa<VectorType>(own.getType()))
+        own = arith::SelectOp::create(b, loc, taken, own, other);
+      yielded.push_back(own);
+    }
+    scf::YieldOp::create(b, loc, yielded);
+  }
+  {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(branch.elseBlock());
+    scf::YieldOp::create(b, loc, others);
+  }
+  mapping.map(op.getResults(), branch.getResults());
+  return success();
+}
+
 LogicalResult Widener::widenElementwise(Operation &op) {
   SmallVector<Value> operands;
   for (Value operand : op.getOperands())
@@ -164,6 +226,8 @@ LogicalResult Widener::widen(Operation &op) {
     return widenInsert(insert);
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return widenFor(loop);
+  if (auto branch = dyn_cast<scf::IfOp>(op))
+    return widenIf(branch);
   if (auto empty = dyn_cast<tensor::EmptyOp>(op)) {
     // A row that a body makes belongs to the token.
     auto row = tensor::EmptyOp::create(b, op.getLoc(),

@@ -31,6 +31,16 @@ struct RouteOperandSet {
   bool selectionBias = false;
   bool expertScale = false;
   bool indices = false;
+  bool noise = false;
+  bool training = false;
+};
+
+/// Whose random numbers a token draws: all i64. The key is the seed, the
+/// counter the token's number, the draw and the layer.
+struct TokenRandom {
+  Value seed;
+  Value layer;
+  Value token; ///< Differs from token to token.
 };
 
 /// What a token body may read. Rows belong to the token and are read by
@@ -40,6 +50,8 @@ struct TokenBodyInputs {
   Value selectionBias; ///< tensor<R x float>, shared; may be null.
   Value expertScale;   ///< tensor<R x float>, shared; may be null.
   Value indices;       ///< tensor<k x i32>, the token's row; may be null.
+  Value noise;         ///< tensor<R x compute type>, the token's; may be null.
+  std::optional<TokenRandom> random; ///< Where the router draws, in training.
   int64_t width;       ///< R.
   FloatType computeType;
 };
@@ -48,6 +60,19 @@ struct TokenBodyInputs {
 struct TokenBodyResult {
   SmallVector<Value> ids;
   SmallVector<Value> weights;
+};
+
+/// What a token-local op gives for one of its results: a scalar a column, or a
+/// row of the token, or one scalar where the result has the token axis alone.
+struct TokenValue {
+  SmallVector<Value> columns;
+  Value row;
+};
+
+/// The sizes that a subset of experts may have, from `min` to `max`.
+struct SubsetBand {
+  int64_t min;
+  int64_t max;
 };
 
 namespace detail {
@@ -76,6 +101,7 @@ constexpr uint64_t kDialectVersion = 1;
 #include "moe/Dialect/Moe/IR/MoeDialect.h.inc"
 
 #include "moe/Dialect/Moe/IR/MoeAttrInterfaces.h.inc"
+#include "moe/Dialect/Moe/IR/MoeOpInterfaces.h.inc"
 
 #define GET_ATTRDEF_CLASSES
 #include "moe/Dialect/Moe/IR/MoeAttrs.h.inc"

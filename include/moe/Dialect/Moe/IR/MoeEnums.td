@@ -56,6 +56,9 @@ def Moe_ActivationKind : Moe_Enum<"ActivationKind", "activation function",
 def Moe_ActivationStyle : Moe_Enum<"ActivationStyle",
     "form of a gated activation",
     ["plain", "oai"]>;
+def Moe_SampleWeighting : Moe_Enum<"SampleWeighting",
+    "how weights are corrected for sampling",
+    ["zero", "small_random", "large"]>;
 def Moe_AuxLossKind : Moe_Enum<"AuxLossKind", "auxiliary loss",
     ["balance", "importance", "z"]>;
 def Moe_Projection : Moe_Enum<"Projection", "one of an expert's weights",

@@ -44,12 +44,14 @@ def Moe_TokenBodyAttrInterface : AttrInterface<"TokenBodyAttrInterface"> {
   let cppNamespace = "::mlir::moe";
   let description = [{
     The code of a token-local router: arith, math and scf on scalars of one
-    token, without branches that depend on the token. The framework owns the
-    token axis and makes of this body a scalar loop, SIMD lanes or GPU lanes.
+    token. The framework owns the token axis and makes of this body a scalar
+    loop, SIMD lanes or GPU lanes.
 
     Rules that make this possible: every scf.for has bounds that are equal for
     all tokens; a row is read at an index equal for all tokens (constants and
-    induction variables); a choice is an arith.select.
+    induction variables); a choice is an arith.select. What few tokens need may
+    stand in an scf.if whose else part does nothing: on lanes it runs where any
+    lane needs it, and changes the values and rows of those lanes alone.
   }];
   let methods = [
     InterfaceMethod<[{
@@ -58,6 +60,35 @@ def Moe_TokenBodyAttrInterface : AttrInterface<"TokenBodyAttrInterface"> {
     }], "::mlir::moe::TokenBodyResult", "buildTokenBody",
       (ins "::mlir::ImplicitLocOpBuilder &":$builder,
            "const ::mlir::moe::TokenBodyInputs &":$inputs)>
+  ];
+}
+
+def Moe_TokenBodyOpInterface : OpInterface<"TokenBodyOpInterface"> {
+  let cppNamespace = "::mlir::moe";
+  let description = [{
+    An op that treats every token apart, by the same kind of body as a router's:
+    what follows from it alone is tiling over tokens, scalar loops, and SIMD
+    lanes. Attached from outside the dialect, as bodies are code.
+  }];
+  let methods = [
+    InterfaceMethod<[{
+      The operands that have the token axis in front, of rank 1 or 2.
+    }], "::llvm::SmallVector<::mlir::OpOperand *>", "getTokenOperands">,
+    InterfaceMethod<[{
+      The operand that counts the op's first token (i64), which a tile of tokens
+      moves on; null for ops that do not ask who a token is.
+    }], "::mlir::OpOperand *", "getFirstTokenOperand", (ins), [{}],
+      [{ return nullptr; }]>,
+    InterfaceMethod<[{
+      Emits the body of one token and returns one value a result: `values` holds
+      one value an operand (a row or scalar of the token for token operands, the
+      operand itself for others, null for absent ones), floating-point rows of
+      tokens in the compute type; `token` is the token's number (i64), null
+      where the op has no first token.
+    }], "::llvm::SmallVector<::mlir::moe::TokenValue>", "buildTokenBody",
+      (ins "::mlir::ImplicitLocOpBuilder &":$builder,
+           "::mlir::ValueRange":$values, "::mlir::Value":$token,
+           "::mlir::FloatType":$computeType)>
   ];
 }
 

@@ -13,5 +13,6 @@ include "moe/Dialect/Moe/IR/MoeRoutingOps.td"
 include "moe/Dialect/Moe/IR/MoeDispatchOps.td"
 include "moe/Dialect/Moe/IR/MoeExpertOps.td"
 include "moe/Dialect/Moe/IR/MoePrimitiveOps.td"
+include "moe/Dialect/Moe/IR/MoeSubsetOps.td"
 
 #endif // MOE_DIALECT_MOE_IR_MOEOPS_TD

@@ -9,7 +9,7 @@
 #ifndef MOE_DIALECT_MOE_IR_MOEROUTINGOPS_TD
 #define MOE_DIALECT_MOE_IR_MOEROUTINGOPS_TD
 
-include "moe/Dialect/Moe/IR/MoeAttrs.td"
+include "moe/Dialect/Moe/IR/MoeRouterAttrs.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
 include "mlir/Interfaces/DestinationStyleOpInterface.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
@@ -105,12 +105,19 @@ def Moe_RouteOp : Moe_LayerOp<"route", [AttrSizedOperandSegments]> {
     Optional operands, where the router takes them: `bias` [R] moves the choice
     and not the weights; `expert_scale` [R] multiplies the weight of a chosen
     expert; `indices` [T, k] replaces the choice (an id outside [-1, R) is a
-    run-time error of the entry).
+    run-time error of the entry); `noise` [T, R] scales random noise.
+
+    With `training(%seed, %layer, %first)`, three i64 numbers, a router that
+    samples draws, and otherwise follows its rule of inference. Draws are those
+    of moe.philox: the same for every number of threads and any split of the
+    batch, as long as `first` is the number of the first token.
 
     Labels: route_c1 the router is token-local or mixed; route_c2 k of the
     router and the results, static; route_c3 T of all; route_c4 R of logits and
-    optional operands, static; route_c5 k of indices, static; plus the router's
-    own, top_k_c1 k at most R, top_k_c2 groups divide R, top_k_c3 kept experts
+    optional operands, static; route_c5 k of indices, static; route_c6 training
+    for routers that sample alone; route_c7 noise of the shape of the logits and
+    with training; route_c8 no operand that the router does not take; plus the
+    router's own, top_k_c1 k at most R, top_k_c2 groups divide R, top_k_c3 kept experts
     are at least k, top_k_c4 no bias or groups with given indices.
 
     ```mlir
@@ -125,6 +132,10 @@ def Moe_RouteOp : Moe_LayerOp<"route", [AttrSizedOperandSegments]> {
     Optional<Moe_FloatTensor<[1]>>:$expert_scale,
     Optional<Moe_IndexTensor<[2]>>:$indices,
     Optional<Moe_MaskTensor<[1]>>:$token_mask,
+    Optional<Moe_FloatTensor<[2]>>:$noise,
+    Optional<I64>:$seed,
+    Optional<I64>:$layer,
+    Optional<I64>:$first_token,
     Moe_RouterAttrInterface:$router
   );
   let results = (outs
@@ -136,8 +147,14 @@ def Moe_RouteOp : Moe_LayerOp<"route", [AttrSizedOperandSegments]> {
     oilist(`bias` `(` $selection_bias `:` type($selection_bias) `)`
          | `expert_scale` `(` $expert_scale `:` type($expert_scale) `)`
          | `indices` `(` $indices `:` type($indices) `)`
-         | `mask` `(` $token_mask `:` type($token_mask) `)`)
+         | `mask` `(` $token_mask `:` type($token_mask) `)`
+         | `noise` `(` $noise `:` type($noise) `)`
+         | `training` `(` $seed `,` $layer `,` $first_token `)`)
     attr-dict `:` type($logits) `->` type($ids) `,` type($weights)
+  }];
+  let extraClassDeclaration = [{
+    /// Whether a sampling router draws.
+    bool isTraining() { return static_cast<bool>(getSeed()); }
   }];
 }
 

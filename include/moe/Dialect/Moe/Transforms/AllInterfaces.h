@@ -15,8 +15,11 @@ class DialectRegistry;
 
 namespace mlir::moe {
 
-/// Token bodies of the built-in routers.
+/// Token bodies of the built-in routers: #moe.top_k and those that sample.
 void registerTokenBodyModels(DialectRegistry &registry);
+void registerSampledTokenBodyModels(DialectRegistry &registry);
+/// Token bodies of routes and of the subset ops.
+void registerTokenBodyOpModels(DialectRegistry &registry);
 /// One-shot bufferization of the grouped primitives.
 void registerBufferizableModels(DialectRegistry &registry);
 /// Tiling over tokens of the token-local layer ops.

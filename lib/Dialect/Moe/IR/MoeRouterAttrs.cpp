@@ -1,0 +1,117 @@
+//===- MoeRouterAttrs.cpp - Facts of the routers that sample --------------===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/Moe/IR/Moe.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+using EmitError = llvm::function_ref<InFlightDiagnostic()>;
+
+/// Routers that take the logits and nothing else.
+static LogicalResult takeLogitsAlone(EmitError emitError, StringRef router,
+                                     const RouteOperandSet &operands) {
+  std::pair<bool, StringRef> given[] = {
+      {operands.selectionBias, "selection bias"},
+      {operands.expertScale, "expert scale"},
+      {operands.indices, "given indices"},
+      {operands.noise, "noise"}};
+  for (auto [isGiven, name] : given)
+    if (isGiven)
+      return emitError() << router << " takes no " << name << " (route_c8)";
+  return success();
+}
+
+static LogicalResult verifySize(EmitError emitError, StringRef label,
+                                int64_t size, int64_t width) {
+  if (size <= width)
+    return success();
+  return emitError() << "takes up to " << size << " of " << width
+                     << " experts (" << label << ")";
+}
+
+static LogicalResult verifyNormalize(EmitError emitError, Normalize normalize) {
+  if (normalize != Normalize::pnorm)
+    return success();
+  return emitError() << "weights are divided by their sum or not at all";
+}
+
+//===----------------------------------------------------------------------===//
+// ExactKAttr
+//===----------------------------------------------------------------------===//
+
+LogicalResult ExactKAttr::verify(EmitError emitError, int64_t k,
+                                 Normalize normalize) {
+  if (k < 1)
+    return emitError() << "k = " << k << " chooses nothing";
+  return verifyNormalize(emitError, normalize);
+}
+
+Locality ExactKAttr::getLocality() const { return Locality::token; }
+
+std::optional<int64_t> ExactKAttr::getNumSlots() const { return getK(); }
+
+bool ExactKAttr::isSampled() const { return true; }
+
+LogicalResult ExactKAttr::verifyRoute(EmitError emitError, int64_t width,
+                                      const RouteOperandSet &operands) const {
+  if (failed(takeLogitsAlone(emitError, getMnemonic(), operands)))
+    return failure();
+  return verifySize(emitError, "exact_k_c1", getK(), width);
+}
+
+//===----------------------------------------------------------------------===//
+// DynamicKAttr
+//===----------------------------------------------------------------------===//
+
+LogicalResult DynamicKAttr::verify(EmitError emitError, int64_t min,
+                                   int64_t max, Normalize normalize) {
+  if (min < 1 || max < min)
+    return emitError() << "sizes from " << min << " to " << max
+                       << " are no band of at least 1";
+  return verifyNormalize(emitError, normalize);
+}
+
+Locality DynamicKAttr::getLocality() const { return Locality::token; }
+
+std::optional<int64_t> DynamicKAttr::getNumSlots() const { return getMax(); }
+
+bool DynamicKAttr::isSampled() const { return true; }
+
+LogicalResult DynamicKAttr::verifyRoute(EmitError emitError, int64_t width,
+                                        const RouteOperandSet &operands) const {
+  if (failed(takeLogitsAlone(emitError, getMnemonic(), operands)))
+    return failure();
+  return verifySize(emitError, "dynamic_k_c1", getMax(), width);
+}
+
+//===----------------------------------------------------------------------===//
+// MoesartAttr
+//===----------------------------------------------------------------------===//
+
+LogicalResult MoesartAttr::verify(EmitError emitError, int64_t k,
+                                  SampleWeighting, bool, APFloat temperature) {
+  if (k < 1)
+    return emitError() << "k = " << k << " chooses nothing";
+  if (!temperature.isFinite() || temperature.convertToDouble() <= 0.0)
+    return emitError() << "temperature is not positive or not finite";
+  return success();
+}
+
+Locality MoesartAttr::getLocality() const { return Locality::token; }
+
+std::optional<int64_t> MoesartAttr::getNumSlots() const { return getK(); }
+
+bool MoesartAttr::isSampled() const { return true; }
+
+LogicalResult MoesartAttr::verifyRoute(EmitError emitError, int64_t width,
+                                       const RouteOperandSet &operands) const {
+  if (failed(takeLogitsAlone(emitError, getMnemonic(), operands)))
+    return failure();
+  return verifySize(emitError, "moesart_c1", getK(), width);
+}

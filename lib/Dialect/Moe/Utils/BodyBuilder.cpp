@@ -1,0 +1,240 @@
+//===- BodyBuilder.cpp - Scalar code of token bodies ----------------------===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "moe/Dialect/Moe/Utils/Selection.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+//===----------------------------------------------------------------------===//
+// Constants
+//===----------------------------------------------------------------------===//
+
+Value BodyBuilder::real(double value) {
+  return arith::ConstantOp::create(b, b.getFloatAttr(type, value));
+}
+
+Value BodyBuilder::infinity(bool isNegative) {
+  return arith::ConstantOp::create(
+      b, FloatAttr::get(type,
+                        APFloat::getInf(type.getFloatSemantics(), isNegative)));
+}
+
+Value BodyBuilder::nan() {
+  return arith::ConstantOp::create(
+      b, FloatAttr::get(type, APFloat::getQNaN(type.getFloatSemantics())));
+}
+
+Value BodyBuilder::index(int64_t value) {
+  return arith::ConstantIndexOp::create(b, value);
+}
+
+Value BodyBuilder::id(int64_t value) {
+  return arith::ConstantOp::create(b, b.getI32IntegerAttr(value));
+}
+
+Value BodyBuilder::flag(bool value) {
+  return arith::ConstantOp::create(b, b.getBoolAttr(value));
+}
+
+//===----------------------------------------------------------------------===//
+// Arithmetic
+//===----------------------------------------------------------------------===//
+
+Value BodyBuilder::add(Value x, Value y) {
+  return arith::AddFOp::create(b, x, y);
+}
+Value BodyBuilder::sub(Value x, Value y) {
+  return arith::SubFOp::create(b, x, y);
+}
+Value BodyBuilder::mul(Value x, Value y) {
+  return arith::MulFOp::create(b, x, y);
+}
+Value BodyBuilder::div(Value x, Value y) {
+  return arith::DivFOp::create(b, x, y);
+}
+Value BodyBuilder::fma(Value x, Value y, Value z) {
+  return math::FmaOp::create(b, x, y, z);
+}
+Value BodyBuilder::exp(Value x) { return math::ExpOp::create(b, x); }
+Value BodyBuilder::log(Value x) { return math::LogOp::create(b, x); }
+
+Value BodyBuilder::logistic(Value x) {
+  Value power = exp(arith::NegFOp::create(b, x));
+  return div(real(1.0), add(real(1.0), power));
+}
+
+Value BodyBuilder::larger(Value x, Value y) {
+  return select(isGreater(x, y), x, y);
+}
+Value BodyBuilder::smaller(Value x, Value y) {
+  return select(isLess(x, y), x, y);
+}
+
+Value BodyBuilder::isLess(Value x, Value y) {
+  return arith::CmpFOp::create(b, arith::CmpFPredicate::OLT, x, y);
+}
+Value BodyBuilder::isGreater(Value x, Value y) {
+  return arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, x, y);
+}
+Value BodyBuilder::isEqual(Value x, Value y) {
+  return arith::CmpIOp::create(b, arith::CmpIPredicate::eq, x, y);
+}
+Value BodyBuilder::both(Value x, Value y) {
+  return arith::AndIOp::create(b, x, y);
+}
+Value BodyBuilder::either(Value x, Value y) {
+  return arith::OrIOp::create(b, x, y);
+}
+Value BodyBuilder::negate(Value value) {
+  return arith::XOrIOp::create(b, value, flag(true));
+}
+Value BodyBuilder::select(Value condition, Value x, Value y) {
+  return arith::SelectOp::create(b, condition, x, y);
+}
+
+Value BodyBuilder::idOf(Value value) {
+  return arith::IndexCastOp::create(b, b.getI32Type(), value);
+}
+Value BodyBuilder::realOf(Value value) {
+  return arith::SIToFPOp::create(b, type, value);
+}
+Value BodyBuilder::addId(Value x, Value y) {
+  return arith::AddIOp::create(b, x, y);
+}
+Value BodyBuilder::subId(Value x, Value y) {
+  return arith::SubIOp::create(b, x, y);
+}
+
+//===----------------------------------------------------------------------===//
+// Loops, rows, branches
+//===----------------------------------------------------------------------===//
+
+SmallVector<Value> BodyBuilder::loop(int64_t count, ValueRange inits,
+                                     Loop body) {
+  return emitCountedLoop(b, count, inits, body);
+}
+
+SmallVector<Value> BodyBuilder::loopDown(int64_t count, ValueRange inits,
+                                         Loop body) {
+  Value last = index(count - 1);
+  return emitCountedLoop(b, count, inits, [&](Value step, ValueRange carried) {
+    return body(arith::SubIOp::create(b, last, step), carried);
+  });
+}
+
+SmallVector<Value> BodyBuilder::gather(ValueRange ids, int64_t count,
+                                       llvm::function_ref<Value(Value)> read) {
+  SmallVector<Value> inits(ids.size(), real(0.0));
+  return loop(count, inits, [&](Value place, ValueRange carried) {
+    Value value = read(place), number = idOf(place);
+    SmallVector<Value> next;
+    for (auto [own, previous] : llvm::zip(ids, carried))
+      next.push_back(select(isEqual(own, number), value, previous));
+    return next;
+  });
+}
+
+Value BodyBuilder::makeRow(ArrayRef<int64_t> shape) {
+  return tensor::EmptyOp::create(b, shape, type);
+}
+
+Value BodyBuilder::read(Value row, ValueRange indices) {
+  return tensor::ExtractOp::create(b, row, indices);
+}
+
+Value BodyBuilder::write(Value value, Value row, ValueRange indices) {
+  return tensor::InsertOp::create(b, value, row, indices);
+}
+
+SmallVector<Value>
+BodyBuilder::rarely(Value condition, ValueRange values,
+                    llvm::function_ref<SmallVector<Value>()> body) {
+  auto branch = scf::IfOp::create(
+      b, condition,
+      [&](OpBuilder &, Location) { scf::YieldOp::create(b, body()); },
+      [&](OpBuilder &, Location) { scf::YieldOp::create(b, values); });
+  return branch.getResults();
+}
+
+FloatType moe::getTokenComputeType(TokenBodyOpInterface op) {
+  bool isWide = llvm::any_of(op->getResultTypes(), [](Type type) {
+    return getElementTypeOrSelf(type).isF64();
+  });
+  for (OpOperand *operand : op.getTokenOperands())
+    isWide |= getElementTypeOrSelf(operand->get().getType()).isF64();
+  return isWide ? FloatType(Float64Type::get(op.getContext()))
+                : Float32Type::get(op.getContext());
+}
+
+//===----------------------------------------------------------------------===//
+// Random numbers
+//===----------------------------------------------------------------------===//
+
+namespace {
+/// One of the halves of a 64-bit number, as i32.
+Value halfOf(ImplicitLocOpBuilder &b, Value wide, bool isHigh) {
+  if (isHigh) {
+    Value places = arith::ConstantOp::create(b, b.getI64IntegerAttr(32));
+    wide = arith::ShRUIOp::create(b, wide, places);
+  }
+  return arith::TruncIOp::create(b, b.getI32Type(), wide);
+}
+
+Value wordConstant(ImplicitLocOpBuilder &b, uint32_t value) {
+  return arith::ConstantOp::create(
+      b, b.getIntegerAttr(b.getI32Type(), APInt(32, value)));
+}
+} // namespace
+
+std::array<Value, 4> moe::emitPhilox(BodyBuilder &body,
+                                     const TokenRandom &random, Value block) {
+  ImplicitLocOpBuilder &b = body.getBuilder();
+  std::array<Value, 4> counter = {halfOf(b, random.token, /*isHigh=*/false),
+                                  halfOf(b, random.token, /*isHigh=*/true),
+                                  block, halfOf(b, random.layer, false)};
+  std::array<Value, 2> key = {halfOf(b, random.seed, false),
+                              halfOf(b, random.seed, true)};
+  Value multipliers[] = {wordConstant(b, 0xD2511F53),
+                         wordConstant(b, 0xCD9E8D57)};
+  Value weyl[] = {wordConstant(b, 0x9E3779B9), wordConstant(b, 0xBB67AE85)};
+  for (int round = 0; round < 10; ++round) {
+    if (round > 0)
+      for (auto [word, step] : llvm::zip(key, weyl))
+        word = arith::AddIOp::create(b, word, step);
+    auto first = arith::MulUIExtendedOp::create(b, multipliers[0], counter[0]);
+    auto second = arith::MulUIExtendedOp::create(b, multipliers[1], counter[2]);
+    auto mix = [&](Value high, Value word, Value keyWord) -> Value {
+      Value mixed = arith::XOrIOp::create(b, high, word);
+      return arith::XOrIOp::create(b, mixed, keyWord);
+    };
+    counter = {mix(second.getHigh(), counter[1], key[0]), second.getLow(),
+               mix(first.getHigh(), counter[3], key[1]), first.getLow()};
+  }
+  return counter;
+}
+
+Value moe::emitUniform(BodyBuilder &body, Value word) {
+  ImplicitLocOpBuilder &b = body.getBuilder();
+  Value bits = arith::ShRUIOp::create(b, word, wordConstant(b, 8));
+  // 24 bits: no sign, and exact in every compute type.
+  return body.mul(arith::SIToFPOp::create(b, body.getType(), bits),
+                  body.real(0x1p-24));
+}
+
+Value moe::emitDraw(BodyBuilder &body, const TokenRandom &random,
+                    int64_t draw) {
+  Value block = body.id(draw / 4);
+  return emitUniform(body, emitPhilox(body, random, block)[draw % 4]);
+}
