@@ -39,9 +39,9 @@ func.func @route(%logits: tensor<?x8xf32>)
 // CHECK:         scf.for
 // CHECK:           %[[F:.+]] = vector.transfer_read %[[M]]
 // CHECK-SAME:        vector<16xi1>
-// CHECK-DAG:       %[[NONE:.+]] = arith.constant dense<-1> : vector<16xi32>
-// CHECK-DAG:       arith.select %[[F]], %{{.+}}, %[[NONE]] : vector<16xi1>, vector<16xi32>
-// CHECK-DAG:       arith.select %[[F]], %{{.+}} : vector<16xi1>, vector<16xf32>
+// CHECK:           arith.constant -1 : i32
+// CHECK:           arith.select %[[F]], %{{.+}} : vector<16xi1>, vector<16xi32>
+// CHECK:           arith.select %[[F]], %{{.+}} : vector<16xi1>, vector<16xf32>
 func.func @mask(%logits: tensor<?x8xf32>, %mask: tensor<?xi1>)
     -> (tensor<?x1xi32>, tensor<?x1xf32>) {
   %ids, %weights = moe.route #moe.top_k<k = 1> %logits
@@ -150,4 +150,37 @@ func.func @odd(%logits: tensor<?x9xbf16>)
   %ids, %weights = moe.route #moe.top_k<k = 2> %logits
       : tensor<?x9xbf16> -> tensor<?x2xi32>, tensor<?x2xf32>
   return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
+}
+
+// -----
+
+// What few tokens need: the tilted form runs where any lane's polynomials leave
+// the range of f32, and changes the rows of those lanes alone.
+// CHECK-LABEL: func.func @marginals(
+// CHECK:         scf.for
+// CHECK:           %[[BAD:.+]] = arith.xori %{{.+}} : vector<16xi1>
+// CHECK:           %[[ANY:.+]] = vector.reduction <or>, %[[BAD]] : vector<16xi1> into i1
+// CHECK-NEXT:      scf.if %[[ANY]]
+// CHECK:             arith.select %[[BAD]], %{{.+}}, %{{.+}} : vector<16xi1>, vector<16xf32>
+// CHECK:           vector.transfer_write %{{.+}} : vector<16x16xf32>, tensor<?x40xf32>
+func.func @marginals(%logits: tensor<?x40xf32>) -> tensor<?x40xf32> {
+  %m = moe.subset_marginals %logits size 2 to 2
+      : tensor<?x40xf32> -> tensor<?x40xf32>
+  return %m : tensor<?x40xf32>
+}
+
+// -----
+
+// A token's number counts from the op's first one.
+// CHECK-LABEL: func.func @draw(
+// CHECK-SAME:    %[[SEED:[a-z0-9]+]]: i64, %[[LAYER:[a-z0-9]+]]: i64, %[[FIRST:[a-z0-9]+]]: i64
+// CHECK:         scf.for %[[T:.+]] =
+// CHECK:           %[[OWN:.+]] = arith.index_cast %[[T]] : index to i64
+// CHECK:           %[[NUMBER:.+]] = arith.addi %[[FIRST]], %[[OWN]] : i64
+// CHECK:           vector.broadcast %[[NUMBER]] : i64 to vector<16xi64>
+// CHECK:           arith.mului_extended
+func.func @draw(%n: index, %seed: i64, %layer: i64, %first: i64)
+    -> tensor<?x8xf32> {
+  %u = moe.philox %n at(%seed, %layer, %first) : tensor<?x8xf32>
+  return %u : tensor<?x8xf32>
 }
