@@ -1,5 +1,7 @@
 // The dialect, its passes and pipelines inside a stock mlir-opt.
 // REQUIRES: MoePlugin
+// The stock tool has no sanitizer to load an instrumented library into.
+// UNSUPPORTED: asan
 // RUN: mlir-opt --load-dialect-plugin=%moe_plugin %S/Inputs/tiny.mlir \
 // RUN:   | FileCheck %s
 // CHECK: moe.experts

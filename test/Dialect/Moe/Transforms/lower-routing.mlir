@@ -174,7 +174,7 @@ func.func @marginals(%logits: tensor<?x40xf32>) -> tensor<?x40xf32> {
 // A token's number counts from the op's first one.
 // CHECK-LABEL: func.func @draw(
 // CHECK-SAME:    %[[SEED:[a-z0-9]+]]: i64, %[[LAYER:[a-z0-9]+]]: i64, %[[FIRST:[a-z0-9]+]]: i64
-// CHECK:         scf.for %[[T:.+]] =
+// CHECK:         scf.for %[[T:[^ ]+]] =
 // CHECK:           %[[OWN:.+]] = arith.index_cast %[[T]] : index to i64
 // CHECK:           %[[NUMBER:.+]] = arith.addi %[[FIRST]], %[[OWN]] : i64
 // CHECK:           vector.broadcast %[[NUMBER]] : i64 to vector<16xi64>
