@@ -38,9 +38,9 @@ def test_describes_the_layer():
 def test_layouts_are_checked():
     expected = moe_mlir.compile(SOURCE).inputs[2].layout
     moe_mlir.compile(SOURCE, layouts={"gate_up": expected.replace(" ", "")})
-    wrong = expected.replace("cat", "interleaved")
+    wrong = expected.replace("out_in", "in_out")
     assert wrong != expected
-    with pytest.raises(ValueError, match="layouts: 'gate_up' .*interleaved"):
+    with pytest.raises(ValueError, match="layouts: 'gate_up' .*in_out"):
         moe_mlir.compile(SOURCE, layouts={"gate_up": wrong})
     with pytest.raises(ValueError, match="'x' has no layout; gate_up, down"):
         moe_mlir.compile(SOURCE, layouts={"x": expected})

@@ -55,6 +55,15 @@ void SampledRule::computeShares(Value token, double temperature) {
       b.index(0), numExperts, /*isMember=*/nullptr,
       [&](Value e) { return b.div(logit(token, e), b.real(temperature)); },
       [&](Value e, Value share) { b.store(share, shares, e); });
+  // Without any admissible expert all shares are 0.
+  Value isNone = b.fold(
+      b.index(0), numExperts, b.boolean(true),
+      [&](Value e, ValueRange so) -> SmallVector<Value> {
+        return {b.both(so[0], arith::CmpFOp::create(
+                                  b, arith::CmpFPredicate::OEQ, logit(token, e),
+                                  b.negativeInfinity()))};
+      })[0];
+  b.when(isNone, [&] { b.fill(shares, b.real(0.0)); });
 }
 
 void SampledRule::chooseLargest(Value token, Value count) {

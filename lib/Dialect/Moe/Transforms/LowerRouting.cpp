@@ -31,6 +31,9 @@ using namespace mlir::moe;
 
 namespace {
 
+/// More blocks of columns than these are a loop.
+constexpr int64_t kUnrolledBlocks = 8;
+
 /// Loads and stores of `lanes` token rows, transposed so that one token is one
 /// lane.
 class LaneIO {
@@ -52,6 +55,11 @@ private:
   Value writeScalars(Value values, Value dest, Value first);
   Value writeRows(Value rows, Value dest, Value first);
 
+  Value
+  forBlocks(int64_t width, Value init,
+            llvm::function_ref<Value(Value column, int64_t size, Value carried)>
+                block);
+
   Value zeroOf(Type type) {
     return arith::ConstantOp::create(b, b.getZeroAttr(type));
   }
@@ -71,6 +79,35 @@ Value convertFloat(ImplicitLocOpBuilder &b, Value value, Type element) {
   return arith::TruncFOp::create(b, type, value);
 }
 
+/// Calls `block` on the first column and the width of each block of columns of
+/// `width`; many whole ones are a loop. The carried value is what it returns.
+Value LaneIO::forBlocks(
+    int64_t width, Value init,
+    llvm::function_ref<Value(Value column, int64_t size, Value carried)>
+        block) {
+  int64_t whole = width / lanes;
+  Value carried = init;
+  if (whole > kUnrolledBlocks) {
+    Value zero = arith::ConstantIndexOp::create(b, 0);
+    Value end = arith::ConstantIndexOp::create(b, whole * lanes);
+    Value step = arith::ConstantIndexOp::create(b, lanes);
+    carried = scf::ForOp::create(
+                  b, zero, end, step, carried,
+                  [&](OpBuilder &, Location, Value column, ValueRange so) {
+                    scf::YieldOp::create(b, block(column, lanes, so[0]));
+                  })
+                  .getResult(0);
+  } else {
+    for (int64_t place = 0; place < whole; ++place)
+      carried = block(arith::ConstantIndexOp::create(b, place * lanes), lanes,
+                      carried);
+  }
+  if (width % lanes != 0)
+    carried = block(arith::ConstantIndexOp::create(b, whole * lanes),
+                    width % lanes, carried);
+  return carried;
+}
+
 Value LaneIO::readRows(Value rows, Value first, Type type) {
   auto source = cast<RankedTensorType>(rows.getType());
   int64_t width = source.getDimSize(1);
@@ -79,29 +116,27 @@ Value LaneIO::readRows(Value rows, Value first, Type type) {
   Value zero = arith::ConstantIndexOp::create(b, 0);
   // Square blocks of lanes x lanes, so that the transpose is one of registers.
   // The last one is a power of two and masked: processors lack other vectors.
-  for (int64_t column = 0; column < width; column += lanes) {
-    int64_t size = std::min(lanes, width - column);
-    Value place = arith::ConstantIndexOp::create(b, column);
-    auto padded = static_cast<int64_t>(llvm::PowerOf2Ceil(size));
-    SmallVector<bool> inBounds = {false, size == padded};
-    Value block = vector::TransferReadOp::create(
-        b, VectorType::get({lanes, padded}, source.getElementType()), rows,
-        ValueRange{first, place}, zeroOf(source.getElementType()),
-        ArrayRef<bool>(inBounds));
-    block = convertFloat(b, block, type);
-    Value turned =
-        vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
-    if (size < padded)
-      turned = vector::ExtractStridedSliceOp::create(
-          b, turned, ArrayRef<int64_t>{0}, ArrayRef<int64_t>{size},
-          ArrayRef<int64_t>{1});
-    inBounds = {true, true};
-    lanesOfRow = vector::TransferWriteOp::create(b, turned, lanesOfRow,
-                                                 ValueRange{place, zero},
-                                                 ArrayRef<bool>(inBounds))
-                     .getResult();
-  }
-  return lanesOfRow;
+  return forBlocks(
+      width, lanesOfRow, [&](Value place, int64_t size, Value carried) {
+        auto padded = static_cast<int64_t>(llvm::PowerOf2Ceil(size));
+        SmallVector<bool> inBounds = {false, size == padded};
+        Value block = vector::TransferReadOp::create(
+            b, VectorType::get({lanes, padded}, source.getElementType()), rows,
+            ValueRange{first, place}, zeroOf(source.getElementType()),
+            ArrayRef<bool>(inBounds));
+        block = convertFloat(b, block, type);
+        Value turned =
+            vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
+        if (size < padded)
+          turned = vector::ExtractStridedSliceOp::create(
+              b, turned, ArrayRef<int64_t>{0}, ArrayRef<int64_t>{size},
+              ArrayRef<int64_t>{1});
+        inBounds = {true, true};
+        return vector::TransferWriteOp::create(b, turned, carried,
+                                               ValueRange{place, zero},
+                                               ArrayRef<bool>(inBounds))
+            .getResult();
+      });
 }
 
 Value LaneIO::readScalars(Value values, Value first, Type type) {
@@ -132,27 +167,24 @@ Value LaneIO::writeScalars(Value values, Value dest, Value first) {
 
 Value LaneIO::writeRows(Value rows, Value dest, Value first) {
   auto type = cast<RankedTensorType>(rows.getType());
-  int64_t width = type.getDimSize(0);
   Type element = cast<RankedTensorType>(dest.getType()).getElementType();
   Value zero = arith::ConstantIndexOp::create(b, 0);
-  for (int64_t column = 0; column < width; column += lanes) {
-    int64_t size = std::min(lanes, width - column);
-    auto padded = static_cast<int64_t>(llvm::PowerOf2Ceil(size));
-    Value place = arith::ConstantIndexOp::create(b, column);
-    SmallVector<bool> inBounds = {size == padded, true};
-    Value block = vector::TransferReadOp::create(
-        b, VectorType::get({padded, lanes}, type.getElementType()), rows,
-        ValueRange{place, zero}, zeroOf(type.getElementType()),
-        ArrayRef<bool>(inBounds));
-    Value turned =
-        vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
-    inBounds = {false, size == padded};
-    dest = vector::TransferWriteOp::create(b, convertFloat(b, turned, element),
-                                           dest, ValueRange{first, place},
-                                           ArrayRef<bool>(inBounds))
-               .getResult();
-  }
-  return dest;
+  return forBlocks(
+      type.getDimSize(0), dest, [&](Value place, int64_t size, Value carried) {
+        auto padded = static_cast<int64_t>(llvm::PowerOf2Ceil(size));
+        SmallVector<bool> inBounds = {size == padded, true};
+        Value block = vector::TransferReadOp::create(
+            b, VectorType::get({padded, lanes}, type.getElementType()), rows,
+            ValueRange{place, zero}, zeroOf(type.getElementType()),
+            ArrayRef<bool>(inBounds));
+        Value turned =
+            vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
+        inBounds = {false, size == padded};
+        return vector::TransferWriteOp::create(
+                   b, convertFloat(b, turned, element), carried,
+                   ValueRange{first, place}, ArrayRef<bool>(inBounds))
+            .getResult();
+      });
 }
 
 Value LaneIO::writeColumns(ArrayRef<Value> columns, Value dest, Value first) {

@@ -47,6 +47,9 @@ void SampledBody::emitSoftmax(double factor) {
            [&](Value expert, ValueRange so) -> SmallVector<Value> {
              return {arith::MaximumFOp::create(b, so[0], readLogit(expert))};
            })[0];
+  // Without any admissible expert all shares are 0.
+  Value hasNone = isAbsent(largest);
+  largest = select(hasNone, real(0.0), largest);
   sum = loop(in.width, real(0.0),
              [&](Value expert, ValueRange so) -> SmallVector<Value> {
                Value distance = sub(readLogit(expert), largest);
@@ -54,6 +57,7 @@ void SampledBody::emitSoftmax(double factor) {
                  distance = mul(distance, real(scale));
                return {add(so[0], exp(distance))};
              })[0];
+  sum = select(hasNone, real(1.0), sum);
 }
 
 Value SampledBody::shareOf(Value logit) {

@@ -386,53 +386,56 @@ Value SubsetBody::emitAdjointDot(const Table &table, ValueRange start,
 // Results
 //===----------------------------------------------------------------------===//
 
+/// The logs of the tilted form. Its polynomials have a factor 1 - p_i of every
+/// expert less, and a tilt for each one they take; with log(1 - p_i) =
+/// log p_i - (r_i - t) for those above the tilt, the large numbers cancel
+/// before they are added: what is left is the sum of these logits.
+SmallVector<Value> SubsetBody::emitTiltedLogs(const Table &table) {
+  Value none = infinity(/*isNegative=*/true);
+  SmallVector<Value> sums =
+      loop(width, {real(0.0), real(0.0), real(0.0), real(0.0)},
+           [&](Value expert, ValueRange carried) -> SmallVector<Value> {
+             Value logit = readLogit(expert);
+             Value p = read(table.odds, expert),
+                   stay = read(table.stay, expert);
+             Value isAbove = isGreater(logit, table.shift);
+             Value finite = select(isGreater(logit, none), logit, real(0.0));
+             return {sub(carried[0], log(larger(p, stay))),
+                     add(carried[1], select(isAbove, logit, real(0.0))),
+                     add(carried[2], select(isAbove, real(1.0), real(0.0))),
+                     add(carried[3], finite)};
+           });
+  SmallVector<Value> logs;
+  for (int64_t size = band.min; size <= band.max; ++size) {
+    Value count = real(static_cast<double>(size));
+    Value tilts = mul(sub(count, sums[2]), table.shift);
+    Value value =
+        add(add(log(table.total[size]), sums[0]), add(sums[1], tilts));
+    // A forced token has one subset.
+    Value isCount = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ,
+                                          table.admissible, count);
+    value = select(table.isForced, select(isCount, sums[3], none), value);
+    logs.push_back(select(table.isBad, nan(), value));
+  }
+  return logs;
+}
+
 SmallVector<Value> SubsetBody::emitLogPartition() {
   Table linear = emitLinear(/*columns=*/0);
-  auto finish = [&](const Table &table, Value logStay) {
-    SmallVector<Value> logs;
-    for (int64_t size = band.min; size <= band.max; ++size) {
-      Value power = mul(table.shift, real(static_cast<double>(size)));
-      Value value = add(log(table.total[size]), power);
-      if (logStay)
-        value = sub(value, logStay);
-      logs.push_back(value);
-    }
-    return logs;
-  };
-  SmallVector<Value> logs = finish(linear, {});
+  SmallVector<Value> logs;
+  for (int64_t size = band.min; size <= band.max; ++size)
+    logs.push_back(add(log(linear.total[size]),
+                       mul(linear.shift, real(static_cast<double>(size)))));
   return rarely(isUnsafe(linear), logs, [&] {
-    Table table = emitTilted(linear, /*columns=*/0);
-    // Odds of probabilities: e_j has a factor 1 - p_i of every expert less. A
-    // forced token's subset is one alone.
-    Value none = infinity(/*isNegative=*/true);
-    SmallVector<Value> sums =
-        loop(width, {real(0.0), real(0.0)},
-             [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-               Value logit = readLogit(expert);
-               Value stay = read(table.stay, expert);
-               Value term = select(isGreater(stay, real(0.0)), log(stay),
-                                   sub(table.shift, logit));
-               Value finite = select(isGreater(logit, none), logit, real(0.0));
-               return {add(carried[0], term), add(carried[1], finite)};
-             });
-    SmallVector<Value> values = finish(table, sums[0]);
-    for (auto [place, value] : llvm::enumerate(values)) {
-      Value count = real(static_cast<double>(band.min + place));
-      Value isCount = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ,
-                                            table.admissible, count);
-      Value forced = select(isCount, sums[1], none);
-      value = select(table.isForced, forced, value);
-      value = select(table.isBad, nan(), value);
-    }
-    return values;
+    return emitTiltedLogs(emitTilted(linear, /*columns=*/0));
   });
 }
 
 Value SubsetBody::emitLogProb(ValueRange ids) {
   SmallVector<Value> logs = emitLogPartition();
-  Value logSum = logs[0];
+  Value logSum = logs[0], largest = logs[0];
   if (!isExact()) {
-    Value largest = logs[0], sum;
+    Value sum;
     for (Value value : ArrayRef(logs).drop_front())
       largest = arith::MaximumFOp::create(b, value, largest);
     for (Value value : logs) {
@@ -463,7 +466,7 @@ Value SubsetBody::emitLogProb(ValueRange ids) {
   // A row without any subset of the band has log Z = -inf.
   Value none = infinity(/*isNegative=*/true);
   Value hasNone =
-      arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, logSum, none);
+      arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, largest, none);
   return select(both(fits, negate(hasNone)), sub(chosen, logSum), none);
 }
 

@@ -74,7 +74,7 @@ def Moe_SubsetMarginalsOp : Moe_SubsetOp<"marginals"> {
     j do not exist: the band's sizes are lowered to n, so that at n <= min all n
     are taken and have 1. A row with NaN or +inf is NaN.
 
-    Labels: those of moe.subset_partition, subset_c3 for the columns E.
+    Labels: those of moe.subset_partition; the columns are E.
 
     Source: arXiv 2606.01509; the linear form with its range check and the
     tilted form for rows that fail it are this project's.
@@ -109,7 +109,7 @@ def Moe_SubsetSampleOp : Moe_SubsetOp<"sample"> {
     Rows with few admissible experts: see moe.subset_marginals. A row with NaN
     or +inf has ids in range and distinct.
 
-    Labels: those of moe.subset_partition, subset_c3 for the columns `max`.
+    Labels: those of moe.subset_partition; the columns are `max`.
 
     Source: arXiv 2210.01941 (the algorithm of exact ancestral sampling).
 
@@ -145,7 +145,7 @@ def Moe_SubsetCovarianceOp : Moe_SubsetOp<"covariance"> {
     Rows with few admissible experts: see moe.subset_marginals; the covariance
     of a forced subset is 0.
 
-    Labels: those of moe.subset_partition, subset_c3 for E of all.
+    Labels: those of moe.subset_partition; the columns of all are E.
 
     ```mlir
     %g = moe.subset_covariance %logits, %v size 8 to 8
@@ -175,7 +175,7 @@ def Moe_SubsetLogProbOp : Moe_SubsetOp<"log_prob"> {
     the marginals. An id outside [-1, E) adds
     nothing and counts as an expert.
 
-    Labels: those of moe.subset_partition, subset_c3 for `max` of ids.
+    Labels: those of moe.subset_partition; the columns are those of ids.
 
     ```mlir
     %p = moe.subset_log_prob %logits, %ids size 8 to 8

@@ -73,6 +73,7 @@ private:
   void emitTilt(Table &table);
   Value emitTiltStart(Value &size);
   void emitRecursion(Table &table, int64_t columns, Value vector);
+  SmallVector<Value> emitTiltedLogs(const Table &table);
   Value isUnsafe(const Table &table);
   /// The law of the size, for j = 0 to max; null where it is 0 for all tokens.
   SmallVector<Value> emitSizeLaw(const Table &table);
