@@ -125,8 +125,8 @@ OpFoldResult CapacityAttr::buildChoiceBound(OpBuilder &builder, Location loc,
         getChoiceBound(*constantTokens, *constantGroups, numExperts));
   Value all = asValue(b, tokens);
   if (getFixed() == 0 || constantGroups == 1) {
-    Value rule = asValue(
-        b, build(builder, loc, tokens, numExperts, /*numSlots=*/1));
+    Value rule =
+        asValue(b, build(builder, loc, tokens, numExperts, /*numSlots=*/1));
     exact = arith::MinUIOp::create(b, all, rule);
     if (constantGroups == 1)
       return exact;
@@ -147,7 +147,6 @@ OpFoldResult CapacityAttr::buildChoiceBound(OpBuilder &builder, Location loc,
   if (!exact) // A fixed capacity times one is itself.
     return bound;
   Value one = arith::ConstantIndexOp::create(b, 1);
-  Value isOne =
-      arith::CmpIOp::create(b, arith::CmpIPredicate::eq, count, one);
+  Value isOne = arith::CmpIOp::create(b, arith::CmpIPredicate::eq, count, one);
   return arith::SelectOp::create(b, isOne, exact, bound).getResult();
 }

@@ -25,12 +25,14 @@ using namespace mlir::moe;
 
 namespace {
 
-/// A route and the gate and score that feed it. Logits that others read too
-/// leave the loop with the routing, so that no gate is computed twice.
+/// A token-local op on logits, such as a route, and the gate and score that
+/// feed it. Logits that others read too leave the loop with the results, so
+/// that no gate is computed twice.
 class GatingChain {
 public:
-  explicit GatingChain(RouteOp route) : route(route) {
-    Operation *op = route.getLogits().getDefiningOp();
+  explicit GatingChain(TokenBodyOpInterface root)
+      : root(root), logits(root->getOperand(0)) {
+    Operation *op = logits.getDefiningOp();
     if (auto score = dyn_cast_if_present<ScoreOp>(op)) {
       addProducer(score);
       op = score.getLogits().getDefiningOp();
@@ -39,7 +41,7 @@ public:
       addProducer(gate);
     for (Operation *producer : producers)
       for (Operation *user : producer->getUsers())
-        if (user != route && !isProducer(user) && !isa<tensor::DimOp>(user))
+        if (user != root && !isProducer(user) && !isa<tensor::DimOp>(user))
           read.insert(producer);
   }
 
@@ -59,20 +61,22 @@ public:
 private:
   void addProducer(Operation *op) {
     // A gate of another block may serve many routes.
-    if (op->getBlock() == route->getBlock())
+    if (op->getBlock() == root->getBlock())
       producers.insert(op);
   }
 
-  RouteOp route;
+  TokenBodyOpInterface root;
+  Value logits;
   llvm::SmallSetVector<Operation *, 2> producers; ///< Score, then gate.
   llvm::SmallPtrSet<Operation *, 2> read;         ///< Those with readers.
   SmallVector<Operation *> readers; ///< In front of the route, in order.
 };
 
 std::optional<StringRef> GatingChain::getRefusal() {
-  if (route.getRouter().getLocality() != Locality::token)
+  auto route = dyn_cast<RouteOp>(root.getOperation());
+  if (route && route.getRouter().getLocality() != Locality::token)
     return StringRef("its router looks beyond the token");
-  Operation *producer = route.getLogits().getDefiningOp();
+  Operation *producer = logits.getDefiningOp();
   if (!isa_and_nonnull<GateOp, ScoreOp>(producer))
     return StringRef("its logits do not come from a gate or score");
   if (!isProducer(producer))
@@ -81,7 +85,7 @@ std::optional<StringRef> GatingChain::getRefusal() {
   // The readers and what is computed from them, up to the route.
   llvm::SmallPtrSet<Operation *, 8> late(producers.begin(), producers.end());
   for (Operation &op : llvm::make_range(
-           std::next(producers.back()->getIterator()), route->getIterator())) {
+           std::next(producers.back()->getIterator()), root->getIterator())) {
     bool isLate = false;
     op.walk([&](Operation *inner) {
       for (Value operand : inner->getOperands()) {
@@ -97,7 +101,7 @@ std::optional<StringRef> GatingChain::getRefusal() {
     late.insert(&op);
     readers.push_back(&op);
   }
-  for (Value operand : route->getOperands())
+  for (Value operand : root->getOperands())
     if (Operation *source = operand.getDefiningOp())
       if (late.contains(source) && !isProducer(source))
         return StringRef("another operand of it depends on its logits");
@@ -105,7 +109,7 @@ std::optional<StringRef> GatingChain::getRefusal() {
 }
 
 void GatingChain::moveReadersBehind() {
-  Operation *anchor = route;
+  Operation *anchor = root;
   for (Operation *op : readers) {
     op->moveAfter(anchor);
     anchor = op;
@@ -120,7 +124,7 @@ void GatingChain::finish(RewriterBase &rewriter, Operation *loop,
           loop->getBlock()->findAncestorOpInBlock(*operand.getOwner());
       return !isProducer(user) && loop->isBeforeInBlock(user);
     });
-  rewriter.eraseOp(route);
+  rewriter.eraseOp(root);
   // What is left are sizes and slices that tiling has seen through.
   for (Operation *op : producers) {
     for (Operation *user : llvm::make_early_inc_range(op->getUsers())) {
@@ -148,20 +152,26 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
       getOperation()->emitError("moe-fuse-gating needs a tile of tokens");
       return signalPassFailure();
     }
-    SmallVector<RouteOp> routes;
-    getOperation()->walk([&](RouteOp op) { routes.push_back(op); });
-    for (RouteOp route : routes)
-      if (failed(fuse(route)))
+    SmallVector<TokenBodyOpInterface> roots;
+    getOperation()->walk([&](TokenBodyOpInterface op) {
+      if (isa<TilingInterface>(op.getOperation()))
+        roots.push_back(op);
+    });
+    for (TokenBodyOpInterface root : roots)
+      if (failed(fuse(root)))
         return signalPassFailure();
   }
 
-  LogicalResult fuse(RouteOp route) {
-    GatingChain chain(route);
-    if (std::optional<StringRef> reason = chain.getRefusal()) {
-      route.emitRemark("not fused with a gate: ") << *reason;
+  LogicalResult fuse(TokenBodyOpInterface root) {
+    GatingChain chain(root);
+    std::optional<StringRef> reason = chain.getRefusal();
+    if (reason)
+      root.emitRemark("not fused with a gate: ") << *reason;
+    else
+      chain.moveReadersBehind();
+    auto route = dyn_cast<RouteOp>(root.getOperation());
+    if (route && route.getRouter().getLocality() != Locality::token)
       return success();
-    }
-    chain.moveReadersBehind();
 
     scf::SCFTilingOptions tiling;
     tiling.setTileSizes({OpFoldResult(
@@ -170,9 +180,9 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
     scf::SCFTileAndFuseOptions options;
     options.setTilingOptions(tiling);
     options.setFusionControlFn(
-        [&chain](tensor::ExtractSliceOp, OpResult producer, bool)
+        [&](tensor::ExtractSliceOp, OpResult producer, bool)
             -> std::optional<scf::SCFTileAndFuseOptions::ControlFnResult> {
-          if (!chain.isProducer(producer.getOwner()))
+          if (reason || !chain.isProducer(producer.getOwner()))
             return std::nullopt;
           scf::SCFTileAndFuseOptions::ControlFnResult result;
           result.yieldProducerReplacement =
@@ -181,11 +191,19 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
         });
 
     IRRewriter rewriter(&getContext());
-    rewriter.setInsertionPoint(route);
+    rewriter.setInsertionPoint(root);
     auto fused = scf::tileConsumerAndFuseProducersUsingSCF(
-        rewriter, cast<TilingInterface>(route.getOperation()), options);
+        rewriter, cast<TilingInterface>(root.getOperation()), options);
     if (failed(fused))
-      return route.emitOpError("could not be tiled over tokens");
+      return root.emitOpError("could not be tiled over tokens");
+    if (reason) {
+      // Its tokens still run on all threads.
+      for (OpResult result : root->getResults())
+        rewriter.replaceAllUsesWith(result, fused->replacements[result]);
+      rewriter.eraseOp(root);
+      ++numTiled;
+      return success();
+    }
     chain.finish(rewriter, fused->loops.front(), fused->replacements);
     ++numFused;
     return success();

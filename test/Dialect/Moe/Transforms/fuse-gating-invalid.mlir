@@ -5,11 +5,13 @@
 
 // TILE: error: moe-fuse-gating needs a tile of tokens
 
-// A route that is not fused stays as it is and says why.
+// A route that is not fused says why. Where it is token-local it is tiled alone,
+// its gate is not.
 
 // CHECK-LABEL: func.func @no_gate(
-// CHECK-NOT:     scf.forall
-// CHECK:         moe.route
+// CHECK:         scf.forall
+// CHECK-NOT:       moe.gate
+// CHECK:           moe.route
 func.func @no_gate(%logits: tensor<?x8xf32>)
     -> (tensor<?x2xi32>, tensor<?x2xf32>) {
   // expected-remark @below {{not fused with a gate: its logits do not come from a gate or score}}
@@ -39,9 +41,10 @@ func.func @mixed_router(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>)
 // Fused into the loop, the gate would run once an iteration of it.
 // CHECK-LABEL: func.func @gate_in_front_of_a_loop(
 // CHECK:         moe.gate
-// CHECK-NEXT:    scf.for
-// CHECK-NOT:       scf.forall
-// CHECK:           moe.route
+// CHECK:         scf.for
+// CHECK:           scf.forall
+// CHECK-NOT:         moe.gate
+// CHECK:             moe.route
 func.func @gate_in_front_of_a_loop(
     %x: tensor<?x64xf32>, %w: tensor<8x64xf32>, %n: index,
     %i0: tensor<?x2xi32>, %w0: tensor<?x2xf32>)
@@ -91,8 +94,9 @@ func.func @score_in_a_loop(
 // -----
 
 // CHECK-LABEL: func.func @mask_of_logits(
-// CHECK-NOT:     scf.forall
-// CHECK:         moe.route
+// CHECK:         scf.forall
+// CHECK-NOT:       moe.gate
+// CHECK:           moe.route
 func.func @mask_of_logits(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>,
                           %init: tensor<?xi1>)
     -> (tensor<?x2xi32>, tensor<?x2xf32>) {
@@ -115,8 +119,9 @@ func.func @mask_of_logits(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>,
 // -----
 
 // CHECK-LABEL: func.func @assert_on_logits(
-// CHECK-NOT:     scf.forall
-// CHECK:         moe.route
+// CHECK:         scf.forall
+// CHECK-NOT:       moe.gate
+// CHECK:           moe.route
 func.func @assert_on_logits(%x: tensor<4x64xf32>, %w: tensor<8x64xf32>)
     -> (tensor<4x2xi32>, tensor<4x2xf32>) {
   %c0 = arith.constant 0 : index

@@ -107,14 +107,17 @@ func.func @size_of_logits(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>, %b: i1)
 
 // -----
 
-// Two routes by one gate: the second reads the logits that the first writes.
+// Two routes by one gate: the second reads the logits that the first writes,
+// tile by tile too.
 // CHECK-LABEL: func.func @two_routes(
 // CHECK-NOT:     moe.gate
 // CHECK:         %[[R:.+]]:3 = scf.forall
 // CHECK:           moe.gate
 // CHECK:           moe.route
 // CHECK-NOT:     moe.gate
-// CHECK:         moe.route #moe.top_k<k = 1> %[[R]]#2
+// CHECK:         scf.forall
+// CHECK:           %[[L:.+]] = tensor.extract_slice %[[R]]#2
+// CHECK:           moe.route #moe.top_k<k = 1> %[[L]]
 // CHECK-NOT:     moe.gate
 func.func @two_routes(%x: tensor<128x64xbf16>, %w: tensor<8x64xbf16>)
     -> (tensor<128x2xi32>, tensor<128x2xf32>, tensor<128x1xi32>,
@@ -142,4 +145,43 @@ func.func @no_tokens(%x: tensor<0x64xf64>, %w: tensor<8x64xf64>)
   %ids, %weights = moe.route #moe.top_k<k = 2> %logits
       : tensor<0x8xf64> -> tensor<0x2xi32>, tensor<0x2xf64>
   return %ids, %weights : tensor<0x2xi32>, tensor<0x2xf64>
+}
+
+// -----
+
+// Draws are those of the token, whatever tile it is in.
+// CHECK-LABEL: func.func @training(
+// CHECK-SAME:    %[[S:[a-z0-9]+]]: i64, %[[L:[a-z0-9]+]]: i64, %[[F:[a-z0-9]+]]: i64
+// CHECK:         scf.forall (%[[T:.+]]) =
+// CHECK:           moe.gate
+// CHECK:           %[[OWN:.+]] = arith.index_cast %[[T]] : index to i64
+// CHECK:           %[[FIRST:.+]] = arith.addi %[[F]], %[[OWN]] : i64
+// CHECK:           moe.route #moe.exact_k<k = 2> %{{.+}} training(%[[S]], %[[L]], %[[FIRST]])
+func.func @training(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>, %seed: i64,
+                    %layer: i64, %first: i64)
+    -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+  %logits = moe.gate %x, %w
+      : (tensor<?x64xf32>, tensor<8x64xf32>) -> tensor<?x8xf32>
+  %ids, %weights = moe.route #moe.exact_k<k = 2> %logits
+      training(%seed, %layer, %first)
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
+}
+
+// -----
+
+// Exact marginals in one pass with their gate.
+// CHECK-LABEL: func.func @marginals(
+// CHECK-NOT:     moe.gate
+// CHECK:         scf.forall
+// CHECK:           %[[G:.+]] = moe.gate
+// CHECK:           moe.subset_marginals %[[G]] size 2 to 2
+// CHECK-NOT:     moe.gate
+func.func @marginals(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>)
+    -> tensor<?x8xf32> {
+  %logits = moe.gate %x, %w
+      : (tensor<?x64xf32>, tensor<8x64xf32>) -> tensor<?x8xf32>
+  %m = moe.subset_marginals %logits size 2 to 2
+      : tensor<?x8xf32> -> tensor<?x8xf32>
+  return %m : tensor<?x8xf32>
 }

@@ -52,7 +52,7 @@ struct TokenBodyInputs {
   Value indices;       ///< tensor<k x i32>, the token's row; may be null.
   Value noise;         ///< tensor<R x compute type>, the token's; may be null.
   std::optional<TokenRandom> random; ///< Where the router draws, in training.
-  int64_t width;       ///< R.
+  int64_t width;                     ///< R.
   FloatType computeType;
 };
 

@@ -83,9 +83,9 @@ def Moe_MoesartAttr : Moe_RouterAttr<"Moesart", "moesart"> {
     and counts n times). Slots are in the order of the first draw. The weights
     are a softmax over the drawn of log(n g), corrected for the sampling:
     `zero`: each by -log(k g), so that they are n / k; `small_random`: all but
-    one, slot floor(u m) of the m drawn with u draw k, by -log((k-1) g); `large`:
-    none. In inference the k largest logits are taken, descending, ties to the
-    lower expert, with weights 1/k. k = 1 has weight 1.
+    one, slot floor(u m) of the m drawn with u draw k, by -log((k-1) g);
+    `large`: none. In inference the k largest logits are taken, descending, ties
+    to the lower expert, with weights 1/k. k = 1 has weight 1.
 
     A token with n < k experts above -inf takes all n. A row with NaN or +inf
     has ids in range and NaN weights where they depend on it.

@@ -55,10 +55,12 @@ def MoeFuseGatingPass
   let summary = "gate, score and token choice in one pass over token tiles";
   let description = [{
     Precondition: layer ops on tensors. Postcondition: every moe.route by a
-    token-local router stands in an scf.forall over tiles of `tile-size` tokens
-    together with the gate and score that feed it; each gate is computed once,
-    and where another op reads its logits too, the fused loop returns them. A
-    route that is not fused is named in a remark with the reason.
+    token-local router, and every other op of a token body (the subset ops),
+    stands in an scf.forall over tiles of `tile-size` tokens together with the
+    gate and score that feed it; each gate is computed once, and where another
+    op reads its logits too, the fused loop returns them. An op that is not
+    fused is named in a remark with the reason; where it is token-local its
+    tokens are tiled all the same.
 
     See test/Dialect/Moe/Transforms/fuse-gating.mlir.
   }];
@@ -67,7 +69,8 @@ def MoeFuseGatingPass
            "tokens in a tile, a multiple of the SIMD lanes">
   ];
   let statistics = [
-    Statistic<"numFused", "num-fused", "routes fused with their gate">
+    Statistic<"numFused", "num-fused", "routes fused with their gate">,
+    Statistic<"numTiled", "num-tiled", "token-local ops tiled alone">
   ];
   let dependentDialects = [
     "::mlir::affine::AffineDialect", "::mlir::scf::SCFDialect",
