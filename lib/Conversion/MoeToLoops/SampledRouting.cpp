@@ -264,6 +264,86 @@ private:
   Value terms;  ///< [k]
 };
 
+class NoisyTopKRule : public SampledRule {
+public:
+  NoisyTopKRule(LoopBuilder &b, RouteOp op, NoisyTopKAttr router)
+      : SampledRule(b, op, router.getK()), router(router),
+        noise(b.input(op.getNoise())),
+        noisy(b.scratch(b.getComputeType(), numExperts)),
+        picked(b.scratch(b.getComputeType(), this->numSlots)) {}
+
+  void routeToken(Value token, Value ids, Value weights) {
+    b.loop(numExperts, [&](Value e) {
+      Value value = logit(token, e);
+      if (op.isTraining())
+        value = b.add(value, shift(token, e));
+      b.store(value, noisy, e);
+    });
+    b.fill(chosen, b.index(-1));
+    b.fill(taken, b.boolean(false));
+    b.visitLargest(
+        b.index(0), numExperts, numSlots, taken,
+        [&](Value e) { return b.load(noisy, e); },
+        [&](Value slot, Value e) {
+          Value isNone =
+              arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ,
+                                    b.load(noisy, e), b.negativeInfinity());
+          b.store(b.select(isNone, b.index(-1), e), chosen, slot);
+        });
+    if (router.getWeights() == NoisyWeights::chosen) {
+      b.softmax(
+          b.index(0), numSlots, [&](Value slot) { return isFull(slot); },
+          [&](Value slot) { return b.load(noisy, b.load(chosen, slot)); },
+          [&](Value slot, Value share) { b.store(share, picked, slot); });
+      return write(token, ids, weights,
+                   [&](Value slot) { return b.load(picked, slot); });
+    }
+    bool isClean = router.getWeights() == NoisyWeights::clean;
+    b.softmax(
+        b.index(0), numExperts, /*isMember=*/nullptr,
+        [&](Value e) { return isClean ? logit(token, e) : b.load(noisy, e); },
+        [&](Value e, Value share) { b.store(share, shares, e); });
+    write(token, ids, weights,
+          [&](Value slot) { return b.load(shares, b.load(chosen, slot)); });
+  }
+
+private:
+  /// log(u + 2^-25).
+  Value logUniform(Value token, Value draw) {
+    return math::LogOp::create(b, b.add(uniform(token, draw), b.real(0x1p-25)));
+  }
+
+  Value shift(Value token, Value e) {
+    if (router.getNoise() == NoiseKind::gumbel) {
+      Value inner = arith::NegFOp::create(b, logUniform(token, e));
+      return arith::NegFOp::create(b, math::LogOp::create(b, inner));
+    }
+    Value odd = b.rem(e, b.index(2));
+    Value even = b.sub(e, odd);
+    Value radius =
+        math::SqrtOp::create(b, b.mul(b.real(-2.0), logUniform(token, even)));
+    Value turn = uniform(token, b.add(even, b.index(1)));
+    Value angle = b.mul(turn, b.real(6.283185307179586));
+    Value part =
+        b.select(b.equal(odd, b.index(0)), math::CosOp::create(b, angle),
+                 math::SinOp::create(b, angle));
+    Value sigma = b.real(router.getStd());
+    if (router.getNoise() == NoiseKind::learned) {
+      // log(1 + exp(x)) is x where exp would overflow.
+      Value raw = b.load(noise, {token, e});
+      Value power = math::ExpOp::create(b, b.smaller(raw, b.real(500.0)));
+      Value plus = b.larger(raw, math::Log1pOp::create(b, power));
+      sigma = b.add(plus, b.real(router.getFloor()));
+    }
+    return b.mul(sigma, b.mul(radius, part));
+  }
+
+  NoisyTopKAttr router;
+  Value noise;  ///< [T, E] or null
+  Value noisy;  ///< [E]
+  Value picked; ///< [k]
+};
+
 template <typename RuleTy>
 void routeTokens(LoopBuilder &b, RouteOp op, RuleTy rule, Value ids,
                  Value weights) {
@@ -288,6 +368,8 @@ bool loops::routeBySampling(LoopBuilder &b, RouteOp op, Value ids,
     routeTokens(b, op, rule, ids, weights);
   } else if (auto router = dyn_cast<MoesartAttr>(op.getRouter())) {
     routeTokens(b, op, MoesartRule(b, op, router), ids, weights);
+  } else if (auto router = dyn_cast<NoisyTopKAttr>(op.getRouter())) {
+    routeTokens(b, op, NoisyTopKRule(b, op, router), ids, weights);
   } else {
     return false;
   }

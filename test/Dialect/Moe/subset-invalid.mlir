@@ -162,3 +162,46 @@ func.func @moesart_c1(%x: tensor<?x4xf32>) {
 
 // expected-error @below {{temperature is not positive or not finite}}
 #a = #moe.moesart<k = 2, temperature = 0.0>
+
+// -----
+
+func.func @noisy_top_k_c1(%x: tensor<?x4xf32>) {
+  // expected-error @below {{takes up to 5 of 4 experts (noisy_top_k_c1)}}
+  %0:2 = moe.route #moe.noisy_top_k<k = 5> %x
+      : tensor<?x4xf32> -> tensor<?x5xi32>, tensor<?x5xf32>
+  return
+}
+
+// -----
+
+func.func @noisy_top_k_c2(%x: tensor<?x4xf32>, %s: i64) {
+  // expected-error @below {{learned noise is an operand in training (noisy_top_k_c2)}}
+  %0:2 = moe.route #moe.noisy_top_k<k = 2> %x training(%s, %s, %s)
+      : tensor<?x4xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @noise_not_taken(%x: tensor<?x4xf32>, %s: i64) {
+  // expected-error @below {{noisy_top_k takes no noise (route_c8)}}
+  %0:2 = moe.route #moe.noisy_top_k<k = 2, noise = gumbel> %x
+      noise(%x : tensor<?x4xf32>) training(%s, %s, %s)
+      : tensor<?x4xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+// expected-error @below {{k = 0 chooses nothing}}
+#a = #moe.noisy_top_k<k = 0>
+
+// -----
+
+// expected-error @below {{normal noise has a std that is positive and finite}}
+#a = #moe.noisy_top_k<k = 1, noise = normal>
+
+// -----
+
+// expected-error @below {{learned noise has a floor that is positive and finite}}
+#a = #moe.noisy_top_k<k = 1, floor = 0.0>

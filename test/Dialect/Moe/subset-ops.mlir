@@ -58,6 +58,17 @@ func.func @routers(%x: tensor<?x8xf32>, %mask: tensor<?xi1>, %seed: i64,
   %e:2 = moe.route #moe.moesart<k = 2, weighting = zero, replacement = true,
                                 temperature = 0.5> %x
       : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  // CHECK: moe.route #moe.noisy_top_k<k = 2> %{{.*}} noise(%{{.*}} : tensor<?x8xf32>) training(%{{.*}}, %{{.*}}, %{{.*}})
+  %f:2 = moe.route #moe.noisy_top_k<k = 2> %x noise(%x : tensor<?x8xf32>)
+      training(%seed, %layer, %first)
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  // CHECK: moe.route #moe.noisy_top_k<k = 2, noise = normal, std = 1.250000e-01, weights = all>
+  %g:2 = moe.route #moe.noisy_top_k<k = 2, noise = normal, std = 0.125,
+                                    weights = all> %x
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  // CHECK: moe.route #moe.noisy_top_k<k = 1, noise = gumbel, weights = clean>
+  %h:2 = moe.route #moe.noisy_top_k<k = 1, noise = gumbel, weights = clean> %x
+      : tensor<?x8xf32> -> tensor<?x1xi32>, tensor<?x1xf32>
   return
 }
 

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from compiled import TARGETS, random_state, router, rows, unusable_rows
 
-import philox  # noqa: E402, found by way of compiled
+import noisy_routers  # noqa: E402, found by way of compiled
+import philox  # noqa: E402
 import token_routers  # noqa: E402
 
 CASES = [(4, (2, 2)), (8, (1, 5)), (12, (3, 3)), (33, (6, 8)), (64, (8, 8))]
@@ -106,6 +109,8 @@ ROUTERS = [
     ("#moe.dynamic_k<min = 1, max = 4>", 4),
     ("#moe.moesart<k = 3>", 3),
     ("#moe.moesart<k = 3, replacement = true, weighting = large>", 3),
+    ("#moe.noisy_top_k<k = 3, noise = gumbel, weights = clean>", 3),
+    ("#moe.noisy_top_k<k = 3, noise = normal, std = 0.1>", 3),
 ]
 
 
@@ -160,3 +165,74 @@ def test_rows_with_nan(attribute, slots, training, target):
         full = ids[ids >= 0]
         assert np.all(full < 20) and len(set(full)) == len(full)
     assert not np.isnan(found.weights[2]).any()
+
+
+NOISY = [
+    ("#moe.noisy_top_k<k = 3>", 3, True),
+    ("#moe.noisy_top_k<k = 2, noise = normal, std = 0.05, weights = all>", 2, False),
+    ("#moe.noisy_top_k<k = 1, noise = gumbel, weights = clean>", 1, False),
+]  # fmt: skip
+
+
+def noisy_reference(attribute, x, noise, experts):
+    """The routing of the reference with the numbers of seed 5, layer 1."""
+    x = x.astype(np.float64)
+    normals = philox.normals(5, len(x), experts, 1, 40)
+    if "gumbel" in attribute:
+        gumbels = philox.gumbels(5, len(x), experts, 1, 40)
+        return noisy_routers.gumbel_top1(x, gumbels)
+    if "normal" in attribute:
+        return noisy_routers.vmoe(x, 2, normals, 0.05)
+    return noisy_routers.noisy_top_k(x, 3, noise.astype(np.float64), normals)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("experts", [5, 16, 60])
+@pytest.mark.parametrize("attribute, slots, learned", NOISY)
+def test_noisy_training(attribute, slots, learned, experts, target):
+    stream = np.random.default_rng(13)
+    x = 2 * stream.normal(size=(60, experts)).astype(np.float32)
+    noise = stream.normal(size=x.shape).astype(np.float32)
+    layer = router(
+        attribute, experts, slots, target, training=True, noise=learned
+    )
+    state = random_state(5, 1, 40)
+    found = layer(x, noise, state) if learned else layer(x, state)
+    wanted = noisy_reference(attribute, x, noise, experts)
+    near = np.any(found.ids != wanted.ids, axis=1)
+    assert np.all(np.asarray(wanted.margin)[near] < 1e-5)
+    np.testing.assert_allclose(
+        found.weights[~near], wanted.weights[~near], rtol=5e-5, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("attribute, slots, learned", NOISY)
+def test_noisy_inference_is_top_k(attribute, slots, learned, target):
+    x = np.random.default_rng(14).normal(size=(30, 12)).astype(np.float32)
+    x[0] = -np.inf
+    x[1, 1:] = -np.inf
+    found = router(attribute, 12, slots, target)(x)
+    assert np.all(found.ids[0] == -1) and np.all(found.weights[0] == 0)
+    assert found.ids[1].tolist() == [0] + [-1] * (slots - 1)
+    order = np.argsort(-x[2:], axis=1, kind="stable")[:, :slots]
+    assert np.array_equal(found.ids[2:], order)
+    domain = "topk" if learned else "all"
+    score = np.exp(x[2:].astype(np.float64))
+    chosen = np.take_along_axis(score, order, axis=1)
+    whole = chosen if domain == "topk" else score
+    np.testing.assert_allclose(
+        found.weights[2:], chosen / whole.sum(axis=1, keepdims=True), rtol=2e-5
+    )
+
+
+def test_normal_noise_is_normal():
+    # One expert's noisy logit is above another's as often as it should be.
+    draws, gap, std = 100_000, 0.7, 0.5
+    x = np.zeros((draws, 2), dtype=np.float32)
+    x[:, 1] = -gap
+    attribute = f"#moe.noisy_top_k<k = 1, noise = normal, std = {std}>"
+    found = router(attribute, 2, 1, "cpu", training=True)(x, random_state(3))
+    wanted = 0.5 * (1 + math.erf(gap / (2**0.5 * std) / 2**0.5))
+    deviation = (wanted * (1 - wanted) / draws) ** 0.5
+    assert abs(np.mean(found.ids == 0) - wanted) < 4.5 * deviation

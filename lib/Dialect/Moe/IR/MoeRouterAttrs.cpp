@@ -15,12 +15,13 @@ using EmitError = llvm::function_ref<InFlightDiagnostic()>;
 
 /// Routers that take the logits and nothing else.
 static LogicalResult takeLogitsAlone(EmitError emitError, StringRef router,
-                                     const RouteOperandSet &operands) {
+                                     const RouteOperandSet &operands,
+                                     bool takesNoise = false) {
   std::pair<bool, StringRef> given[] = {
       {operands.selectionBias, "selection bias"},
       {operands.expertScale, "expert scale"},
       {operands.indices, "given indices"},
-      {operands.noise, "noise"}};
+      {operands.noise && !takesNoise, "noise"}};
   for (auto [isGiven, name] : given)
     if (isGiven)
       return emitError() << router << " takes no " << name << " (route_c8)";
@@ -114,4 +115,42 @@ LogicalResult MoesartAttr::verifyRoute(EmitError emitError, int64_t width,
   if (failed(takeLogitsAlone(emitError, getMnemonic(), operands)))
     return failure();
   return verifySize(emitError, "moesart_c1", getK(), width);
+}
+
+//===----------------------------------------------------------------------===//
+// NoisyTopKAttr
+//===----------------------------------------------------------------------===//
+
+LogicalResult NoisyTopKAttr::verify(EmitError emitError, int64_t k,
+                                    NoiseKind noise, APFloat std, APFloat floor,
+                                    NoisyWeights) {
+  if (k < 1)
+    return emitError() << "k = " << k << " chooses nothing";
+  auto isPositive = [](const APFloat &value) {
+    return value.isFinite() && value.convertToDouble() > 0.0;
+  };
+  if (noise == NoiseKind::normal && !isPositive(std))
+    return emitError() << "normal noise has a std that is positive and finite";
+  if (noise == NoiseKind::learned && !isPositive(floor))
+    return emitError() << "learned noise has a floor that is positive and "
+                          "finite";
+  return success();
+}
+
+Locality NoisyTopKAttr::getLocality() const { return Locality::token; }
+
+std::optional<int64_t> NoisyTopKAttr::getNumSlots() const { return getK(); }
+
+bool NoisyTopKAttr::isSampled() const { return true; }
+
+LogicalResult
+NoisyTopKAttr::verifyRoute(EmitError emitError, int64_t width,
+                           const RouteOperandSet &operands) const {
+  bool isLearned = getNoise() == NoiseKind::learned;
+  if (failed(takeLogitsAlone(emitError, getMnemonic(), operands, isLearned)))
+    return failure();
+  if (isLearned && operands.training != operands.noise)
+    return emitError() << "learned noise is an operand in training "
+                          "(noisy_top_k_c2)";
+  return verifySize(emitError, "noisy_top_k_c1", getK(), width);
 }

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
@@ -35,7 +36,7 @@ protected:
   /// The k largest logits in descending order, as keys hold them.
   RankedKeys chooseLargest(int64_t k, SmallVectorImpl<Value> &chosenLogits);
 
-  const TokenBodyInputs &in;
+  TokenBodyInputs in;
   Value largest, sum;
   double scale = 1.0;
 };
@@ -308,6 +309,112 @@ TokenBodyResult MoesartBody::sample() {
 }
 
 //===----------------------------------------------------------------------===//
+// Noisy top-k
+//===----------------------------------------------------------------------===//
+
+class NoisyTopKBody : public SampledBody {
+public:
+  NoisyTopKBody(ImplicitLocOpBuilder &b, const TokenBodyInputs &inputs,
+                NoisyTopKAttr router)
+      : SampledBody(b, inputs), router(router) {}
+
+  TokenBodyResult build();
+
+private:
+  Value emitNoisyRow();
+  Value sigmaOf(Value expert);
+  SmallVector<Value> weighChosen(ValueRange logits, ValueRange absent);
+
+  NoisyTopKAttr router;
+};
+
+Value NoisyTopKBody::sigmaOf(Value expert) {
+  if (router.getNoise() == NoiseKind::normal)
+    return real(router.getStd().convertToDouble());
+  // softplus(x) = max(x, 0) + log(1 + exp(-|x|)).
+  Value raw = read(in.noise, expert);
+  Value distance = math::AbsFOp::create(b, raw);
+  Value small =
+      math::Log1pOp::create(b, exp(arith::NegFOp::create(b, distance)));
+  Value positive = arith::MaximumFOp::create(b, raw, real(0.0));
+  return add(add(positive, small), real(router.getFloor().convertToDouble()));
+}
+
+Value NoisyTopKBody::emitNoisyRow() {
+  auto perturb = [&](Value block, Value row, int64_t count) {
+    auto words = emitPhilox(*this, *in.random, idOf(block));
+    Value noise[4];
+    if (router.getNoise() == NoiseKind::gumbel) {
+      for (auto [value, word] : llvm::zip(noise, words))
+        value = emitGumbel(*this, word);
+    } else {
+      std::tie(noise[0], noise[1]) = emitNormals(*this, words[0], words[1]);
+      std::tie(noise[2], noise[3]) = emitNormals(*this, words[2], words[3]);
+    }
+    Value first = arith::MulIOp::create(b, block, index(4));
+    for (int64_t draw = 0; draw < count; ++draw) {
+      Value expert = arith::AddIOp::create(b, first, index(draw));
+      Value shift = noise[draw];
+      if (router.getNoise() != NoiseKind::gumbel)
+        shift = mul(sigmaOf(expert), shift);
+      row = write(add(readLogit(expert), shift), row, expert);
+    }
+    return row;
+  };
+  Value row = makeRow({in.width});
+  int64_t blocks = in.width / 4;
+  if (blocks > 0)
+    row = loop(blocks, row, [&](Value block, ValueRange so) {
+      return SmallVector<Value>{perturb(block, so[0], 4)};
+    })[0];
+  if (in.width % 4 != 0)
+    row = perturb(index(blocks), row, in.width % 4);
+  return row;
+}
+
+/// A softmax over the chosen alone.
+SmallVector<Value> NoisyTopKBody::weighChosen(ValueRange logits,
+                                              ValueRange absent) {
+  Value total;
+  SmallVector<Value> powers;
+  for (auto [logit, isOut] : llvm::zip(logits, absent)) {
+    // The first is the largest.
+    Value power = select(isOut, real(0.0), exp(sub(logit, logits[0])));
+    powers.push_back(power);
+    total = total ? add(total, power) : power;
+  }
+  for (Value &power : powers)
+    power = div(power, total);
+  return powers;
+}
+
+TokenBodyResult NoisyTopKBody::build() {
+  bool isClean = router.getWeights() == NoisyWeights::clean;
+  if (isClean)
+    emitSoftmax();
+  Value clean = in.logits;
+  if (in.random)
+    in.logits = emitNoisyRow();
+  if (router.getWeights() == NoisyWeights::all)
+    emitSoftmax();
+  SmallVector<Value> logits, absent;
+  TokenBodyResult slots;
+  slots.ids = chooseLargest(router.getK(), logits).ids;
+  for (Value logit : logits)
+    absent.push_back(isAbsent(logit));
+  if (router.getWeights() == NoisyWeights::chosen) {
+    slots.weights = weighChosen(logits, absent);
+    return emptyAbsent(slots, absent);
+  }
+  if (isClean && in.random)
+    logits = gather(slots.ids, in.width,
+                    [&](Value expert) { return read(clean, expert); });
+  for (Value logit : logits)
+    slots.weights.push_back(shareOf(logit));
+  return emptyAbsent(slots, absent);
+}
+
+//===----------------------------------------------------------------------===//
 // Models
 //===----------------------------------------------------------------------===//
 
@@ -343,6 +450,15 @@ struct MoesartModel
   }
 };
 
+struct NoisyTopKModel
+    : public TokenBodyAttrInterface::ExternalModel<NoisyTopKModel,
+                                                   NoisyTopKAttr> {
+  TokenBodyResult buildTokenBody(Attribute attr, ImplicitLocOpBuilder &b,
+                                 const TokenBodyInputs &inputs) const {
+    return NoisyTopKBody(b, inputs, cast<NoisyTopKAttr>(attr)).build();
+  }
+};
+
 } // namespace
 
 void moe::registerSampledTokenBodyModels(DialectRegistry &registry) {
@@ -350,5 +466,6 @@ void moe::registerSampledTokenBodyModels(DialectRegistry &registry) {
     ExactKAttr::attachInterface<ExactKModel>(*context);
     DynamicKAttr::attachInterface<DynamicKModel>(*context);
     MoesartAttr::attachInterface<MoesartModel>(*context);
+    NoisyTopKAttr::attachInterface<NoisyTopKModel>(*context);
   });
 }

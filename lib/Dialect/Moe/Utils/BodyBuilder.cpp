@@ -233,6 +233,28 @@ Value moe::emitUniform(BodyBuilder &body, Value word) {
                   body.real(0x1p-24));
 }
 
+/// log of u + 2^-25, which is never that of 0.
+static Value emitLogUniform(BodyBuilder &b, Value word) {
+  return b.log(b.add(emitUniform(b, word), b.real(0x1p-25)));
+}
+
+std::pair<Value, Value> moe::emitNormals(BodyBuilder &body, Value word,
+                                         Value next) {
+  ImplicitLocOpBuilder &b = body.getBuilder();
+  Value square = body.mul(body.real(-2.0), emitLogUniform(body, word));
+  Value radius = math::SqrtOp::create(b, square);
+  constexpr double kTwoPi = 6.283185307179586;
+  Value angle = body.mul(body.real(kTwoPi), emitUniform(body, next));
+  return {body.mul(radius, math::CosOp::create(b, angle)),
+          body.mul(radius, math::SinOp::create(b, angle))};
+}
+
+Value moe::emitGumbel(BodyBuilder &body, Value word) {
+  ImplicitLocOpBuilder &b = body.getBuilder();
+  Value inner = arith::NegFOp::create(b, emitLogUniform(body, word));
+  return arith::NegFOp::create(b, body.log(inner));
+}
+
 Value moe::emitDraw(BodyBuilder &body, const TokenRandom &random,
                     int64_t draw) {
   Value block = body.id(draw / 4);

@@ -59,6 +59,11 @@ def Moe_ActivationStyle : Moe_Enum<"ActivationStyle",
 def Moe_SampleWeighting : Moe_Enum<"SampleWeighting",
     "how weights are corrected for sampling",
     ["zero", "small_random", "large"]>;
+def Moe_NoiseKind : Moe_Enum<"NoiseKind", "noise on logits in training",
+    ["learned", "normal", "gumbel"]>;
+def Moe_NoisyWeights : Moe_Enum<"NoisyWeights",
+    "what the weights are a softmax over",
+    ["chosen", "all", "clean"]>;
 def Moe_AuxLossKind : Moe_Enum<"AuxLossKind", "auxiliary loss",
     ["balance", "importance", "z"]>;
 def Moe_Projection : Moe_Enum<"Projection", "one of an expert's weights",

@@ -103,4 +103,36 @@ def Moe_MoesartAttr : Moe_RouterAttr<"Moesart", "moesart"> {
   );
 }
 
+def Moe_NoisyTopKAttr : Moe_RouterAttr<"NoisyTopK", "noisy_top_k"> {
+  let summary = "the k largest logits after noise";
+  let description = [{
+    In training expert e's logit becomes logit + sigma n: `noise = learned` with
+    sigma = softplus of the operand `noise` + `floor` and a normal n; `normal`
+    with sigma = `std`; `gumbel` with sigma 1 and n = -log(-log(u + 2^-25)), u
+    draw e. Normals are those of Box and Muller: draws 2 floor(e / 2) and the
+    next one give sqrt(-2 log(u + 2^-25)) times cosine (even e) or sine (odd e)
+    of 2 pi u'. The k largest are taken, descending, ties to the lower expert.
+    Their weights are a softmax over the chosen noisy logits (`weights =
+    chosen`), over all noisy logits (`all`) or over all without noise (`clean`).
+    In inference there is no noise.
+
+    Experts at -inf are not taken: their slots are empty. A row with NaN or +inf
+    has ids in range and distinct.
+
+    Sources: `learned` and `chosen` arXiv 1701.06538 as tensor2tensor has it;
+    `normal` with std 1/E and `all` V-MoE (2106.05974) as google-research/vmoe
+    has it; `gumbel`, k = 1 and `clean` DeepSpeed's RSample (all read).
+
+    Example: `#moe.noisy_top_k<k = 2, noise = normal, std = 0.125,
+    weights = all>`
+  }];
+  let parameters = (ins
+    "int64_t":$k,
+    Moe_EnumParam<"NoiseKind", "learned">:$noise,
+    Moe_F64Param<"0.0">:$std,
+    Moe_F64Param<"0.01">:$floor,
+    Moe_EnumParam<"NoisyWeights", "chosen">:$weights
+  );
+}
+
 #endif // MOE_DIALECT_MOE_IR_MOEROUTERATTRS_TD

@@ -119,7 +119,8 @@ def Moe_RouteOp : Moe_LayerOp<"route", [AttrSizedOperandSegments]> {
     with training; route_c8 no operand that the router does not take; plus the
     router's own: top_k_c1 k at most R, top_k_c2 groups divide R, top_k_c3 kept
     experts are at least k, top_k_c4 no bias or groups with given indices;
-    exact_k_c1, dynamic_k_c1 and moesart_c1 as many experts at most as R.
+    exact_k_c1, dynamic_k_c1, moesart_c1 and noisy_top_k_c1 as many experts at
+    most as R; noisy_top_k_c2 noise given where it is learned, in training.
 
     ```mlir
     %ids, %weights = moe.route #moe.top_k<k = 2, normalize = sum> %logits

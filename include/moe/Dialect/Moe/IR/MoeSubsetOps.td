@@ -20,7 +20,7 @@
 include "moe/Dialect/Moe/IR/MoeRoutingOps.td"
 
 /// An op on subsets: sizes from `min` to `max` of the E experts of a row.
-class Moe_SubsetOp<string mnemonic> : Moe_LayerOp<"subset_" # mnemonic> {
+class Moe_SubsetOp<string mnemonic> : Moe_LayerOp<mnemonic> {
   code subsetDeclaration = [{
     ::mlir::moe::SubsetBand getBand() {
       return {static_cast<int64_t>(getMin()), static_cast<int64_t>(getMax())};
@@ -29,7 +29,7 @@ class Moe_SubsetOp<string mnemonic> : Moe_LayerOp<"subset_" # mnemonic> {
   let extraClassDeclaration = subsetDeclaration;
 }
 
-def Moe_SubsetPartitionOp : Moe_SubsetOp<"partition"> {
+def Moe_SubsetPartitionOp : Moe_SubsetOp<"subset_partition"> {
   let summary = "log e_j of the odds, for every size of a band";
   let description = [{
     log_partition[t, j - min] = log e_j(exp(logits[t, :])) for j = min to max:
@@ -63,7 +63,7 @@ def Moe_SubsetPartitionOp : Moe_SubsetOp<"partition"> {
   }];
 }
 
-def Moe_SubsetMarginalsOp : Moe_SubsetOp<"marginals"> {
+def Moe_SubsetMarginalsOp : Moe_SubsetOp<"subset_marginals"> {
   let summary = "the exact probability that an expert is among those taken";
   let description = [{
     marginals[t, e] = P(e in S) = d log Z / d logits[t, e], where Z is the sum
@@ -96,7 +96,7 @@ def Moe_SubsetMarginalsOp : Moe_SubsetOp<"marginals"> {
   }];
 }
 
-def Moe_SubsetSampleOp : Moe_SubsetOp<"sample"> {
+def Moe_SubsetSampleOp : Moe_SubsetOp<"subset_sample"> {
   let summary = "an exact sample of a subset of experts";
   let description = [{
     ids[t, :] is a subset drawn with its exact probability, in ascending order,
@@ -134,7 +134,7 @@ def Moe_SubsetSampleOp : Moe_SubsetOp<"sample"> {
   }];
 }
 
-def Moe_SubsetCovarianceOp : Moe_SubsetOp<"covariance"> {
+def Moe_SubsetCovarianceOp : Moe_SubsetOp<"subset_covariance"> {
   let summary = "the covariance of a subset's indicators times a vector";
   let description = [{
     result[t, :] = Cov(z) vector[t, :], z the indicator of the subset: logits,
@@ -165,7 +165,7 @@ def Moe_SubsetCovarianceOp : Moe_SubsetOp<"covariance"> {
   }];
 }
 
-def Moe_SubsetLogProbOp : Moe_SubsetOp<"log_prob"> {
+def Moe_SubsetLogProbOp : Moe_SubsetOp<"subset_log_prob"> {
   let summary = "the log-probability of a given subset";
   let description = [{
     log_prob[t] = sum of logits[t, e] over the ids of the row, less log Z of the

@@ -95,6 +95,12 @@ std::array<Value, 4> emitPhilox(BodyBuilder &b, const TokenRandom &random,
 /// (word >> 8) * 2^-24, in [0, 1).
 Value emitUniform(BodyBuilder &b, Value word);
 
+/// Normal numbers of two experts, by Box and Muller, from two words.
+std::pair<Value, Value> emitNormals(BodyBuilder &b, Value word, Value next);
+
+/// -log(-log(u + 2^-25)) of a word's uniform number u.
+Value emitGumbel(BodyBuilder &b, Value word);
+
 /// The uniform number of one draw, which is the same for all tokens.
 Value emitDraw(BodyBuilder &b, const TokenRandom &random, int64_t draw);
 
