@@ -155,14 +155,16 @@ def MoePlanWorkspacePass : Pass<"moe-plan-workspace", "::mlir::ModuleOp"> {
     an entry. Buffers of the entry itself are views of a last argument, the
     workspace, at offsets that are multiples of 64 bytes; buffers inside a
     parallel loop have a constant bound and lie on the stack of their task. A
-    function NAME.workspace computes the bytes needed from the same arguments.
+    loop with a buffer too large for that becomes a sequential one, by a buffer
+    of the workspace, and a remark says so. A function NAME.workspace computes
+    the bytes needed from the same arguments.
 
     A buffer whose size depends on data rather than on sizes is an error.
 
     See test/Conversion/MoeToRuntime/plan-workspace.mlir.
   }];
   let options = [
-    Option<"maxStackBytes", "max-stack-bytes", "int64_t", "131072",
+    Option<"maxStackBytes", "max-stack-bytes", "int64_t", "262144",
            "largest buffer of a task on the stack">
   ];
   let statistics = [

@@ -13,11 +13,14 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/SCF/Transforms/Transforms.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/Interfaces/ValueBoundsOpInterface.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
+#include "llvm/Support/MathExtras.h"
+#include <limits>
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOEPLANWORKSPACEPASS
@@ -167,6 +170,7 @@ public:
   int64_t numPlanned = 0, numOnStack = 0;
 
 private:
+  LogicalResult serializeLargeTasks();
   LogicalResult moveToStack(memref::AllocOp alloc, scf::ForallOp task);
   FailureOr<memref::AllocOp> hoist(memref::AllocOp alloc);
   LogicalResult emitWorkspaceFunction(Value total);
@@ -177,9 +181,8 @@ private:
   int64_t maxStackBytes;
 };
 
-/// A buffer of a task, at its largest possible size on the stack.
-LogicalResult WorkspacePlan::moveToStack(memref::AllocOp alloc,
-                                         scf::ForallOp task) {
+/// The largest sizes of a task's buffer, and its bytes behind them.
+FailureOr<SmallVector<int64_t>> findTaskBounds(memref::AllocOp alloc) {
   MemRefType type = alloc.getType();
   SmallVector<int64_t> bounds;
   int64_t bytes = getElementBytes(type);
@@ -195,13 +198,60 @@ LogicalResult WorkspacePlan::moveToStack(memref::AllocOp alloc,
       bound = *computed;
     }
     bounds.push_back(bound);
-    bytes *= bound;
+    if (llvm::MulOverflow(bytes, bound, bytes))
+      bytes = std::numeric_limits<int64_t>::max();
   }
-  if (bytes > maxStackBytes)
-    return alloc.emitOpError("of a parallel task may take ")
-           << bytes << " bytes; at most " << maxStackBytes
-           << " fit on its stack";
+  bounds.push_back(bytes);
+  return bounds;
+}
 
+/// The outermost parallel loop around an op, or null.
+scf::ForallOp getTask(Operation *op) {
+  auto task = op->getParentOfType<scf::ForallOp>();
+  while (task && task->getParentOfType<scf::ForallOp>())
+    task = task->getParentOfType<scf::ForallOp>();
+  return task;
+}
+
+/// Parallel loops whose tasks need more than a stack holds run on one thread,
+/// by buffers of the workspace.
+LogicalResult WorkspacePlan::serializeLargeTasks() {
+  llvm::SetVector<Operation *> large;
+  WalkResult walk = function.walk([&](memref::AllocOp alloc) {
+    if (!getTask(alloc))
+      return WalkResult::advance();
+    auto bounds = findTaskBounds(alloc);
+    if (failed(bounds))
+      return WalkResult::interrupt();
+    if (bounds->back() <= maxStackBytes)
+      return WalkResult::advance();
+    alloc.emitRemark("its parallel loop runs on one thread: a task may take ")
+        << bounds->back() << " bytes; at most " << maxStackBytes
+        << " fit on its stack";
+    for (auto loop = alloc->getParentOfType<scf::ForallOp>(); loop;
+         loop = loop->getParentOfType<scf::ForallOp>())
+      large.insert(loop);
+    return WalkResult::advance();
+  });
+  if (walk.wasInterrupted())
+    return failure();
+  IRRewriter rewriter(function.getContext());
+  for (Operation *loop : large) {
+    rewriter.setInsertionPoint(loop);
+    if (failed(scf::forallToForLoop(rewriter, cast<scf::ForallOp>(loop))))
+      return loop->emitOpError("could not be made a sequential loop");
+  }
+  return success();
+}
+
+/// A buffer of a task, at its largest possible size on the stack.
+LogicalResult WorkspacePlan::moveToStack(memref::AllocOp alloc,
+                                         scf::ForallOp task) {
+  FailureOr<SmallVector<int64_t>> found = findTaskBounds(alloc);
+  if (failed(found))
+    return failure();
+  ArrayRef<int64_t> bounds = ArrayRef(*found).drop_back();
+  MemRefType type = alloc.getType();
   OpBuilder b = OpBuilder::atBlockBegin(task.getBody());
   auto boundType = MemRefType::get(bounds, type.getElementType());
   Value buffer = memref::AllocaOp::create(b, alloc.getLoc(), boundType,
@@ -328,14 +378,13 @@ LogicalResult WorkspacePlan::emitWorkspaceFunction(Value total) {
 LogicalResult WorkspacePlan::run() {
   dropDeallocs();
   takeSizesFromInputs();
+  if (failed(serializeLargeTasks()))
+    return failure();
   SmallVector<memref::AllocOp> allocs;
   function.walk([&](memref::AllocOp op) { allocs.push_back(op); });
   SmallVector<memref::AllocOp> planned;
   for (memref::AllocOp alloc : allocs) {
-    scf::ForallOp task = alloc->getParentOfType<scf::ForallOp>();
-    while (task && task->getParentOfType<scf::ForallOp>())
-      task = task->getParentOfType<scf::ForallOp>();
-    if (task) {
+    if (scf::ForallOp task = getTask(alloc)) {
       if (failed(moveToStack(alloc, task)))
         return failure();
       continue;

@@ -92,3 +92,26 @@ func.func @no_entry() -> memref<4xf32> {
   %a = memref.alloc() : memref<4xf32>
   return %a : memref<4xf32>
 }
+
+// -----
+
+// A task whose buffers no stack holds runs on one thread, by the workspace; its
+// other buffers go there too.
+// CHECK-LABEL: func.func @large_task(
+// CHECK-NOT:     memref.alloca
+// CHECK-DAG:     memref.view {{.*}} to memref<1048576xf32>
+// CHECK-DAG:     memref.view {{.*}} to memref<16xf32>
+// CHECK:         scf.for
+// CHECK-NOT:     scf.forall
+// CHECK:           "test.use"
+func.func @large_task(%x: memref<?xf32>)
+    attributes {moe.entry, moe.num_inputs = 1 : i64} {
+  %c0 = arith.constant 0 : index
+  %t = memref.dim %x, %c0 : memref<?xf32>
+  scf.forall (%i) in (%t) {
+    %a = memref.alloc() : memref<1048576xf32>
+    %b = memref.alloc() : memref<16xf32>
+    "test.use"(%a, %b) : (memref<1048576xf32>, memref<16xf32>) -> ()
+  }
+  return
+}

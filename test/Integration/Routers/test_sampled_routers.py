@@ -15,7 +15,14 @@ import noisy_routers  # noqa: E402, found by way of compiled
 import philox  # noqa: E402
 import token_routers  # noqa: E402
 
-CASES = [(4, (2, 2)), (8, (1, 5)), (12, (3, 3)), (33, (6, 8)), (64, (8, 8))]
+CASES = [
+    (4, (2, 2)),
+    (8, (1, 5)),
+    (12, (3, 3)),
+    (33, (6, 8)),
+    (64, (8, 8)),
+    (600, (10, 12)),  # Tables that no stack holds.
+]
 
 
 def probmoe(band, normalize=False):

@@ -1,0 +1,229 @@
+# Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+# See LICENSE for license information.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Routers and subset inference against peers; see benchmarks/routers.
+
+Every ratio is one of medians of runs that alternate, so that both sides see
+the same machine. All on one thread, T = 4096 tokens unless the name says
+otherwise, logits uniform in [-2, 2].
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "test" / "Integration" / "Routers"))
+
+from compiled import random_state, router, subset_op  # noqa: E402
+
+TOKENS = 4096
+SIZE = 8
+
+
+class Report:
+    """Rows for people, or objects for programs."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.failed = 0
+
+    def add(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        most: float | None = None,
+        least: float | None = None,
+    ) -> None:
+        """A measured number, and what it should be at most or at least."""
+        target = most if least is None else least
+        met = None
+        if most is not None:
+            met = value <= most
+        elif least is not None:
+            met = value >= least
+        self.failed += met is False
+        if self.as_json:
+            row = dict(name=name, value=value, unit=unit, target=target)
+            print(json.dumps({**row, "met": met}), flush=True)
+            return
+        wanted = ""
+        if target is not None:
+            sign = "<=" if least is None else ">="
+            state = "met" if met else "NOT MET"
+            wanted = f"{sign} {target:g}  {state}"
+        print(f"{name:<52}{value:>10.4g} {unit:<9} {wanted}", flush=True)
+
+
+def interleaved(
+    runs: dict[str, Callable[[], object]], seconds: float
+) -> dict[str, float]:
+    """Median seconds of each, by runs that take turns."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(times.values()))) < 5:
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(own) for name, own in times.items()}
+
+
+def build_peers(folder: pathlib.Path) -> ctypes.CDLL:
+    """The peers in C++, compiled for this machine."""
+    library = folder / "libmoe_peers.so"
+    source = ROOT / "benchmarks" / "peers" / "subsets.cpp"
+    if not library.exists() or (
+        library.stat().st_mtime < source.stat().st_mtime
+    ):
+        subprocess.run(
+            ["clang++-22", "-O3", "-march=native", "-std=c++17", "-shared",
+             "-fPIC", "-ffp-contract=fast", str(source), "-o", str(library)],
+            check=True,
+        )  # fmt: skip
+    return ctypes.CDLL(str(library))
+
+
+def call_peer(
+    function: Callable, x: np.ndarray, out: np.ndarray
+) -> Callable[[], object]:
+    """A call of a peer on x into out."""
+    pointer = ctypes.POINTER(ctypes.c_float)
+    tokens, width = map(ctypes.c_int64, x.shape)
+    arguments = (x.ctypes.data_as(pointer), tokens, width,
+                 out.ctypes.data_as(pointer))  # fmt: skip
+    return lambda: function(*arguments)
+
+
+def uniform(experts: int, tokens: int = TOKENS) -> np.ndarray:
+    """Logits [T, E] in [-2, 2]."""
+    stream = np.random.default_rng(experts)
+    return (4 * stream.random((tokens, experts)) - 2).astype(np.float32)
+
+
+def race_marginals(
+    report: Report, peers: ctypes.CDLL, experts: int, seconds: float
+) -> None:
+    """Marginals against the recipe, and what is made of them against them."""
+    x = uniform(experts)
+    v = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    # One logit so large that no row stays in range.
+    tilted = x.copy()
+    tilted[:, 0] = 120.0
+    out, other = np.empty_like(x), np.empty_like(x)
+    small = np.ascontiguousarray(x[:64])
+    few = np.empty_like(small)
+    ids = np.empty((len(x), SIZE), dtype=np.int32)
+    band = (SIZE, SIZE)
+    marginals = subset_op("marginals", experts, band, "cpu")
+    covariance = subset_op("covariance", experts, band, "cpu")
+    sample = subset_op("sample", experts, band, "cpu")
+    state = random_state(1)
+    times = interleaved(
+        {
+            "marginals": lambda: marginals(x, out=out),
+            "recipe": call_peer(peers.moe_peer_recipe, x, other),
+            "scalar": call_peer(peers.moe_peer_scalar, small, few),
+            "covariance": lambda: covariance(x, v, out=other),
+            "sample": lambda: sample(x, state, out=ids),
+            "tilted": lambda: marginals(tilted, out=other),
+        },
+        seconds,
+    )
+    call_peer(peers.moe_peer_recipe, x, other)()
+    if not np.allclose(out, other, atol=1e-5):
+        raise SystemExit("the recipe's marginals differ from the compiled")
+    own = times["marginals"]
+    where = f"E={experts} k={SIZE}"
+    report.add(f"marginals {where}", own / TOKENS * 1e9, "ns/token")
+    report.add(
+        f"marginals / recipe by hand {where}",
+        own / times["recipe"], "x", most=1.25,
+    )  # fmt: skip
+    report.add(
+        f"scalar log space / marginals {where}",
+        times["scalar"] / len(small) / (own / TOKENS), "x", least=250,
+    )  # fmt: skip
+    for name, most in (("covariance", 2.6), ("sample", 2.0), ("tilted", 4.0)):
+        report.add(f"{name} / marginals {where}", times[name] / own, "x", most)
+
+
+def race_routers(report: Report, experts: int, seconds: float) -> None:
+    """Every router on given logits, beside top-k."""
+    x = uniform(experts)
+    state = random_state(1)
+    rows = {
+        "top_k": ("#moe.top_k<k = 8>", False, False),
+        "exact_k": ("#moe.exact_k<k = 8>", True, False),
+        "dynamic_k 6..8": ("#moe.dynamic_k<min = 6, max = 8>", True, False),
+        "moesart": ("#moe.moesart<k = 8>", True, False),
+        "noisy_top_k learned": ("#moe.noisy_top_k<k = 8>", True, True),
+        "noisy_top_k gumbel": (
+            "#moe.noisy_top_k<k = 8, noise = gumbel, weights = clean>",
+            True, False,
+        ),
+    }  # fmt: skip
+    calls = {}
+    for name, (attribute, training, noise) in rows.items():
+        layer = router(attribute, experts, SIZE, "cpu", training, noise=noise)
+        inputs = [x] + [x] * noise + [state] * training
+        out = list(layer(*inputs))
+        calls[name] = lambda f=layer, i=inputs, o=out: f(*i, out=o)
+    times = interleaved(calls, seconds)
+    for name, own in times.items():
+        report.add(f"route {name} E={experts}", own / TOKENS * 1e9, "ns/token")
+        if name != "top_k":
+            report.add(
+                f"  {name} / top_k E={experts}", own / times["top_k"], "x"
+            )
+
+
+def race_sizes(report: Report, seconds: float) -> None:
+    """Cost is linear in E k: ns a token, expert and slot."""
+    for experts, size in ((64, 8), (256, 8), (256, 32), (1024, 32), (4096, 64)):
+        tokens = max(64, 2**22 // (experts * size))
+        x = uniform(experts, tokens)
+        out = np.empty_like(x)
+        layer = subset_op("marginals", experts, (size, size), "cpu")
+        own = interleaved({"own": lambda: layer(x, out=out)}, seconds)["own"]
+        report.add(
+            f"marginals E={experts} k={size}",
+            own / tokens / experts / size * 1e12, "ps/cell",
+        )  # fmt: skip
+
+
+def main() -> int:
+    """The command line; 1 if a target was missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    seconds = 1.5 if options.quick else 8.0
+    report = Report(options.json)
+    peers = build_peers(options.build)
+    for experts in (64, 128):
+        race_marginals(report, peers, experts, 2 * seconds)
+    for experts in (64, 256):
+        race_routers(report, experts, seconds)
+    race_sizes(report, seconds / 4)
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
