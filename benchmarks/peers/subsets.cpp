@@ -55,12 +55,12 @@ void transpose(Lanes (&rows)[kLanes]) {
   Lanes other[kLanes];
   auto round = [](Lanes(&from)[kLanes], Lanes(&to)[kLanes]) {
     for (int i = 0; i < kLanes / 2; ++i) {
-      to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2,
-                                          18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
-                                          23);
-      to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9,
-                                              25, 10, 26, 11, 27, 12, 28, 13,
-                                              29, 14, 30, 15, 31);
+      to[2 * i] =
+          __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3,
+                                  19, 4, 20, 5, 21, 6, 22, 7, 23);
+      to[2 * i + 1] =
+          __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26,
+                                  11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     }
   };
   round(rows, other);

@@ -62,6 +62,8 @@ LogicalResult TileMatcher::matchOps() {
                          << " has no token body";
   if (route.getIndices())
     return refuse(route) << "a given index out of range could not be reported";
+  if (route.isTraining())
+    return refuse(route) << "it draws, and no kernel counts tokens yet";
   tile.gate = route.getLogits().getDefiningOp<GateOp>();
   if (!tile.gate || tile.gate->getBlock() != route->getBlock())
     return refuse(route) << "its logits do not come from a gate beside it";

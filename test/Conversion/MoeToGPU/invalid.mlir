@@ -89,3 +89,17 @@ func.func @score(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>,
       : (tensor<?x2xf32>, memref<?x2xf32>) -> ()
   return
 }
+
+// -----
+
+func.func @draws(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>, %s: i64,
+                 %out: memref<?x2xf32>) {
+  %logits = moe.gate %x, %w
+      : (tensor<?x64xf32>, tensor<8x64xf32>) -> tensor<?x8xf32>
+  // expected-error @+1 {{'moe.route' op has no GPU code: it draws, and no kernel counts tokens yet}}
+  %ids, %weights = moe.route #moe.exact_k<k = 2> %logits training(%s, %s, %s)
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  bufferization.materialize_in_destination %weights in restrict writable %out
+      : (tensor<?x2xf32>, memref<?x2xf32>) -> ()
+  return
+}
