@@ -181,28 +181,31 @@ private:
   int64_t maxStackBytes;
 };
 
-/// The largest sizes of a task's buffer, and its bytes behind them.
-FailureOr<SmallVector<int64_t>> findTaskBounds(memref::AllocOp alloc) {
+/// The type of a task's buffer at its largest size.
+FailureOr<MemRefType> findLargestType(memref::AllocOp alloc) {
   MemRefType type = alloc.getType();
-  SmallVector<int64_t> bounds;
-  int64_t bytes = getElementBytes(type);
-  for (int64_t dim = 0; dim < type.getRank(); ++dim) {
-    int64_t bound = type.getDimSize(dim);
-    if (ShapedType::isDynamic(bound)) {
-      Value size = alloc.getDynamicSizes()[type.getDynamicDimIndex(dim)];
-      auto computed = ValueBoundsConstraintSet::computeConstantBound(
-          presburger::BoundType::UB, size, /*stopCondition=*/nullptr,
-          /*closedUB=*/true);
-      if (failed(computed))
-        return alloc.emitOpError("of a parallel task has no constant bound");
-      bound = *computed;
-    }
-    bounds.push_back(bound);
-    if (llvm::MulOverflow(bytes, bound, bytes))
-      bytes = std::numeric_limits<int64_t>::max();
+  SmallVector<int64_t> bounds(type.getShape());
+  for (auto [dim, bound] : llvm::enumerate(bounds)) {
+    if (!ShapedType::isDynamic(bound))
+      continue;
+    Value size = alloc.getDynamicSizes()[type.getDynamicDimIndex(dim)];
+    auto computed = ValueBoundsConstraintSet::computeConstantBound(
+        presburger::BoundType::UB, size, /*stopCondition=*/nullptr,
+        /*closedUB=*/true);
+    if (failed(computed))
+      return alloc.emitOpError("of a parallel task has no constant bound");
+    bound = *computed;
   }
-  bounds.push_back(bytes);
-  return bounds;
+  return MemRefType::get(bounds, type.getElementType());
+}
+
+/// The bytes of a static type, or the most there can be.
+int64_t getBytes(MemRefType type) {
+  int64_t bytes = getElementBytes(type);
+  for (int64_t size : type.getShape())
+    if (llvm::MulOverflow(bytes, size, bytes))
+      return std::numeric_limits<int64_t>::max();
+  return bytes;
 }
 
 /// The outermost parallel loop around an op, or null.
@@ -218,16 +221,19 @@ scf::ForallOp getTask(Operation *op) {
 LogicalResult WorkspacePlan::serializeLargeTasks() {
   llvm::SetVector<Operation *> large;
   WalkResult walk = function.walk([&](memref::AllocOp alloc) {
-    if (!getTask(alloc))
+    scf::ForallOp task = getTask(alloc);
+    if (!task)
       return WalkResult::advance();
-    auto bounds = findTaskBounds(alloc);
-    if (failed(bounds))
+    FailureOr<MemRefType> largest = findLargestType(alloc);
+    if (failed(largest))
       return WalkResult::interrupt();
-    if (bounds->back() <= maxStackBytes)
+    int64_t bytes = getBytes(*largest);
+    if (bytes <= maxStackBytes)
       return WalkResult::advance();
-    alloc.emitRemark("its parallel loop runs on one thread: a task may take ")
-        << bounds->back() << " bytes; at most " << maxStackBytes
-        << " fit on its stack";
+    if (!large.contains(task))
+      alloc.emitRemark("its parallel loop runs on one thread: a task may take ")
+          << bytes << " bytes; at most " << maxStackBytes
+          << " fit on its stack";
     for (auto loop = alloc->getParentOfType<scf::ForallOp>(); loop;
          loop = loop->getParentOfType<scf::ForallOp>())
       large.insert(loop);
@@ -247,14 +253,11 @@ LogicalResult WorkspacePlan::serializeLargeTasks() {
 /// A buffer of a task, at its largest possible size on the stack.
 LogicalResult WorkspacePlan::moveToStack(memref::AllocOp alloc,
                                          scf::ForallOp task) {
-  FailureOr<SmallVector<int64_t>> found = findTaskBounds(alloc);
-  if (failed(found))
+  FailureOr<MemRefType> largest = findLargestType(alloc);
+  if (failed(largest))
     return failure();
-  ArrayRef<int64_t> bounds = ArrayRef(*found).drop_back();
-  MemRefType type = alloc.getType();
   OpBuilder b = OpBuilder::atBlockBegin(task.getBody());
-  auto boundType = MemRefType::get(bounds, type.getElementType());
-  Value buffer = memref::AllocaOp::create(b, alloc.getLoc(), boundType,
+  Value buffer = memref::AllocaOp::create(b, alloc.getLoc(), *largest,
                                           b.getI64IntegerAttr(kAlignment));
   if (!alloc.getDynamicSizes().empty()) {
     b.setInsertionPoint(alloc);

@@ -53,11 +53,7 @@ LogicalResult ExactKAttr::verify(EmitError emitError, int64_t k,
   return verifyNormalize(emitError, normalize);
 }
 
-Locality ExactKAttr::getLocality() const { return Locality::token; }
-
 std::optional<int64_t> ExactKAttr::getNumSlots() const { return getK(); }
-
-bool ExactKAttr::isSampled() const { return true; }
 
 LogicalResult ExactKAttr::verifyRoute(EmitError emitError, int64_t width,
                                       const RouteOperandSet &operands) const {
@@ -78,11 +74,7 @@ LogicalResult DynamicKAttr::verify(EmitError emitError, int64_t min,
   return verifyNormalize(emitError, normalize);
 }
 
-Locality DynamicKAttr::getLocality() const { return Locality::token; }
-
 std::optional<int64_t> DynamicKAttr::getNumSlots() const { return getMax(); }
-
-bool DynamicKAttr::isSampled() const { return true; }
 
 LogicalResult DynamicKAttr::verifyRoute(EmitError emitError, int64_t width,
                                         const RouteOperandSet &operands) const {
@@ -104,11 +96,7 @@ LogicalResult MoesartAttr::verify(EmitError emitError, int64_t k,
   return success();
 }
 
-Locality MoesartAttr::getLocality() const { return Locality::token; }
-
 std::optional<int64_t> MoesartAttr::getNumSlots() const { return getK(); }
-
-bool MoesartAttr::isSampled() const { return true; }
 
 LogicalResult MoesartAttr::verifyRoute(EmitError emitError, int64_t width,
                                        const RouteOperandSet &operands) const {
@@ -137,11 +125,7 @@ LogicalResult NoisyTopKAttr::verify(EmitError emitError, int64_t k,
   return success();
 }
 
-Locality NoisyTopKAttr::getLocality() const { return Locality::token; }
-
 std::optional<int64_t> NoisyTopKAttr::getNumSlots() const { return getK(); }
-
-bool NoisyTopKAttr::isSampled() const { return true; }
 
 LogicalResult
 NoisyTopKAttr::verifyRoute(EmitError emitError, int64_t width,

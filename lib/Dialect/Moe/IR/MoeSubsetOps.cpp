@@ -7,7 +7,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "MoeVerify.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 
 using namespace mlir;
@@ -28,15 +27,14 @@ static LogicalResult verifySubset(Operation *op, SubsetBand band, Value logits,
   return verifySameDim(op, "subset_c2", "T", dims);
 }
 
-/// A result [T, n], T the logits', n static.
-static ReifiedRankedShapedTypeDims reifyLike(OpBuilder &b, Operation *op,
-                                             Value tokens) {
+SmallVector<OpFoldResult>
+moe::detail::reifyTokenResult(OpBuilder &builder, Operation *op, Value tokens) {
   auto type = cast<ShapedType>(op->getResult(0).getType());
   SmallVector<OpFoldResult> shape = {
-      tensor::getMixedSize(b, op->getLoc(), tokens, 0)};
+      tensor::getMixedSize(builder, op->getLoc(), tokens, 0)};
   if (type.getRank() > 1)
-    shape.push_back(b.getIndexAttr(type.getDimSize(1)));
-  return {shape};
+    shape.push_back(builder.getIndexAttr(type.getDimSize(1)));
+  return shape;
 }
 
 LogicalResult SubsetPartitionOp::verify() {
@@ -49,13 +47,6 @@ LogicalResult SubsetPartitionOp::verify() {
                               {"result", dimOf(result, 1)}});
 }
 
-LogicalResult
-SubsetPartitionOp::reifyResultShapes(OpBuilder &b,
-                                     ReifiedRankedShapedTypeDims &shapes) {
-  shapes = reifyLike(b, *this, getLogits());
-  return success();
-}
-
 LogicalResult SubsetMarginalsOp::verify() {
   Value result = getMarginals();
   if (failed(verifySubset(*this, getBand(), getLogits(),
@@ -66,13 +57,6 @@ LogicalResult SubsetMarginalsOp::verify() {
       {{"logits", dimOf(getLogits(), 1)}, {"result", dimOf(result, 1)}});
 }
 
-LogicalResult
-SubsetMarginalsOp::reifyResultShapes(OpBuilder &b,
-                                     ReifiedRankedShapedTypeDims &shapes) {
-  shapes = reifyLike(b, *this, getLogits());
-  return success();
-}
-
 LogicalResult SubsetSampleOp::verify() {
   if (failed(verifySubset(*this, getBand(), getLogits(),
                           {{"ids", dimOf(getIds(), 0)}})))
@@ -80,13 +64,6 @@ LogicalResult SubsetSampleOp::verify() {
   return verifySameStaticDim(
       *this, "subset_c3", "columns",
       {{"the band", getBand().max}, {"ids", dimOf(getIds(), 1)}});
-}
-
-LogicalResult
-SubsetSampleOp::reifyResultShapes(OpBuilder &b,
-                                  ReifiedRankedShapedTypeDims &shapes) {
-  shapes = reifyLike(b, *this, getLogits());
-  return success();
 }
 
 LogicalResult SubsetCovarianceOp::verify() {
@@ -100,13 +77,6 @@ LogicalResult SubsetCovarianceOp::verify() {
                               {"result", dimOf(getResult(), 1)}});
 }
 
-LogicalResult
-SubsetCovarianceOp::reifyResultShapes(OpBuilder &b,
-                                      ReifiedRankedShapedTypeDims &shapes) {
-  shapes = reifyLike(b, *this, getLogits());
-  return success();
-}
-
 LogicalResult SubsetLogProbOp::verify() {
   if (failed(verifySubset(
           *this, getBand(), getLogits(),
@@ -115,13 +85,6 @@ LogicalResult SubsetLogProbOp::verify() {
   return verifySameStaticDim(
       *this, "subset_c3", "columns",
       {{"the band", getBand().max}, {"ids", dimOf(getIds(), 1)}});
-}
-
-LogicalResult
-SubsetLogProbOp::reifyResultShapes(OpBuilder &b,
-                                   ReifiedRankedShapedTypeDims &shapes) {
-  shapes = reifyLike(b, *this, getLogits());
-  return success();
 }
 
 LogicalResult PhiloxOp::verify() {

@@ -341,35 +341,21 @@ Value NoisyTopKBody::sigmaOf(Value expert) {
 }
 
 Value NoisyTopKBody::emitNoisyRow() {
-  auto perturb = [&](Value block, Value row, int64_t count) {
-    auto words = emitPhilox(*this, *in.random, idOf(block));
-    Value noise[4];
-    if (router.getNoise() == NoiseKind::gumbel) {
-      for (auto [value, word] : llvm::zip(noise, words))
-        value = emitGumbel(*this, word);
-    } else {
-      std::tie(noise[0], noise[1]) = emitNormals(*this, words[0], words[1]);
-      std::tie(noise[2], noise[3]) = emitNormals(*this, words[2], words[3]);
-    }
-    Value first = arith::MulIOp::create(b, block, index(4));
-    for (int64_t draw = 0; draw < count; ++draw) {
-      Value expert = arith::AddIOp::create(b, first, index(draw));
-      Value shift = noise[draw];
-      if (router.getNoise() != NoiseKind::gumbel)
-        shift = mul(sigmaOf(expert), shift);
-      row = write(add(readLogit(expert), shift), row, expert);
-    }
-    return row;
+  bool isGumbel = router.getNoise() == NoiseKind::gumbel;
+  auto spread = [&](ArrayRef<Value> words) -> SmallVector<Value> {
+    if (isGumbel)
+      return llvm::map_to_vector(
+          words, [&](Value word) { return emitGumbel(*this, word); });
+    auto [first, second] = emitNormals(*this, words[0], words[1]);
+    auto [third, fourth] = emitNormals(*this, words[2], words[3]);
+    return {first, second, third, fourth};
   };
-  Value row = makeRow({in.width});
-  int64_t blocks = in.width / 4;
-  if (blocks > 0)
-    row = loop(blocks, row, [&](Value block, ValueRange so) {
-      return SmallVector<Value>{perturb(block, so[0], 4)};
-    })[0];
-  if (in.width % 4 != 0)
-    row = perturb(index(blocks), row, in.width % 4);
-  return row;
+  return emitDrawnRow(*this, *in.random, in.width, spread,
+                      [&](Value expert, Value noise) {
+                        if (!isGumbel)
+                          noise = mul(sigmaOf(expert), noise);
+                        return add(readLogit(expert), noise);
+                      });
 }
 
 /// A softmax over the chosen alone.

@@ -11,7 +11,6 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
@@ -22,13 +21,10 @@ using namespace mlir::moe;
 
 namespace {
 
-template <typename ModelTy, typename OpTy>
-struct TokenBodyModel
-    : public TokenBodyOpInterface::ExternalModel<ModelTy, OpTy> {
-  using Values = SmallVector<TokenValue>;
-};
+using Values = SmallVector<TokenValue>;
 
-struct RouteModel : public TokenBodyModel<RouteModel, RouteOp> {
+struct RouteModel
+    : public TokenBodyOpInterface::ExternalModel<RouteModel, RouteOp> {
   SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
     auto route = cast<RouteOp>(op);
     SmallVector<OpOperand *> operands = {&route.getLogitsMutable()};
@@ -76,121 +72,95 @@ struct RouteModel : public TokenBodyModel<RouteModel, RouteOp> {
   }
 };
 
-template <typename OpTy>
-SubsetBody makeSubsetBody(OpTy op, ImplicitLocOpBuilder &b, ValueRange values,
-                          FloatType type) {
-  int64_t width = cast<ShapedType>(op.getLogits().getType()).getDimSize(1);
-  return SubsetBody(b, type, values[0], width, op.getBand());
+/// The first token of the ops that have one always.
+OpOperand *getFirstToken(SubsetSampleOp op) {
+  return &op.getFirstTokenMutable();
+}
+OpOperand *getFirstToken(PhiloxOp op) { return &op.getFirstTokenMutable(); }
+OpOperand *getFirstToken(Operation *) { return nullptr; }
+
+Values emitToken(SubsetPartitionOp, SubsetBody &body, ValueRange, Value) {
+  return {TokenValue{body.emitLogPartition(), {}}};
 }
 
-struct PartitionModel
-    : public TokenBodyModel<PartitionModel, SubsetPartitionOp> {
-  SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
-    return {&cast<SubsetPartitionOp>(op).getLogitsMutable()};
-  }
-  Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
-                        ValueRange values, Value, FloatType type) const {
-    auto body = makeSubsetBody(cast<SubsetPartitionOp>(op), b, values, type);
-    return {TokenValue{body.emitLogPartition(), {}}};
-  }
-};
+Values emitToken(SubsetMarginalsOp, SubsetBody &body, ValueRange, Value) {
+  return {TokenValue{{}, body.emitMarginals()}};
+}
 
-struct MarginalsModel
-    : public TokenBodyModel<MarginalsModel, SubsetMarginalsOp> {
-  SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
-    return {&cast<SubsetMarginalsOp>(op).getLogitsMutable()};
-  }
-  Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
-                        ValueRange values, Value, FloatType type) const {
-    auto body = makeSubsetBody(cast<SubsetMarginalsOp>(op), b, values, type);
-    return {TokenValue{{}, body.emitMarginals()}};
-  }
-};
+Values emitToken(SubsetCovarianceOp, SubsetBody &body, ValueRange values,
+                 Value) {
+  return {TokenValue{{}, body.emitCovariance(values[1])}};
+}
 
-struct CovarianceModel
-    : public TokenBodyModel<CovarianceModel, SubsetCovarianceOp> {
-  SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
-    auto covariance = cast<SubsetCovarianceOp>(op);
-    return {&covariance.getLogitsMutable(), &covariance.getVectorMutable()};
-  }
-  Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
-                        ValueRange values, Value, FloatType type) const {
-    auto body = makeSubsetBody(cast<SubsetCovarianceOp>(op), b, values, type);
-    return {TokenValue{{}, body.emitCovariance(values[1])}};
-  }
-};
+Values emitToken(SubsetSampleOp, SubsetBody &body, ValueRange values,
+                 Value token) {
+  return {TokenValue{body.emitSample({values[1], values[2], token}), {}}};
+}
 
-struct SampleModel : public TokenBodyModel<SampleModel, SubsetSampleOp> {
+Values emitToken(SubsetLogProbOp op, SubsetBody &body, ValueRange values,
+                 Value) {
+  SmallVector<Value> ids;
+  for (int64_t slot = 0, end = op.getBand().max; slot < end; ++slot)
+    ids.push_back(body.read(values[1], body.index(slot)));
+  return {TokenValue{{body.emitLogProb(ids)}, {}}};
+}
+
+/// A subset op: its tensors are rows of tokens, and the first is the logits.
+template <typename OpTy>
+struct SubsetModel
+    : public TokenBodyOpInterface::ExternalModel<SubsetModel<OpTy>, OpTy> {
   SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
-    return {&cast<SubsetSampleOp>(op).getLogitsMutable()};
+    SmallVector<OpOperand *> operands;
+    for (OpOperand &operand : op->getOpOperands())
+      if (isa<RankedTensorType>(operand.get().getType()))
+        operands.push_back(&operand);
+    return operands;
   }
+
   OpOperand *getFirstTokenOperand(Operation *op) const {
-    return &cast<SubsetSampleOp>(op).getFirstTokenMutable();
+    return getFirstToken(cast<OpTy>(op));
   }
+
   Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
                         ValueRange values, Value token, FloatType type) const {
-    auto body = makeSubsetBody(cast<SubsetSampleOp>(op), b, values, type);
-    return {TokenValue{body.emitSample({values[1], values[2], token}), {}}};
+    auto subsetOp = cast<OpTy>(op);
+    int64_t width = subsetOp.getLogits().getType().getDimSize(1);
+    SubsetBody body(b, type, values[0], width, subsetOp.getBand());
+    return emitToken(subsetOp, body, values, token);
   }
 };
 
-struct LogProbModel : public TokenBodyModel<LogProbModel, SubsetLogProbOp> {
-  SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
-    auto logProb = cast<SubsetLogProbOp>(op);
-    return {&logProb.getLogitsMutable(), &logProb.getIdsMutable()};
-  }
-  Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
-                        ValueRange values, Value, FloatType type) const {
-    auto logProb = cast<SubsetLogProbOp>(op);
-    auto body = makeSubsetBody(logProb, b, values, type);
-    int64_t slots = logProb.getBand().max;
-    SmallVector<Value> ids;
-    for (int64_t slot = 0; slot < slots; ++slot)
-      ids.push_back(body.read(values[1], body.index(slot)));
-    return {TokenValue{{body.emitLogProb(ids)}, {}}};
-  }
-};
-
-struct PhiloxModel : public TokenBodyModel<PhiloxModel, PhiloxOp> {
+struct PhiloxModel
+    : public TokenBodyOpInterface::ExternalModel<PhiloxModel, PhiloxOp> {
   SmallVector<OpOperand *> getTokenOperands(Operation *) const { return {}; }
   OpOperand *getFirstTokenOperand(Operation *op) const {
-    return &cast<PhiloxOp>(op).getFirstTokenMutable();
+    return getFirstToken(cast<PhiloxOp>(op));
   }
   Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
                         ValueRange values, Value token, FloatType type) const {
     BodyBuilder body(b, type);
-    TokenRandom random{values[1], values[2], token};
-    int64_t draws = cast<PhiloxOp>(op).getNumbers().getType().getDimSize(1);
-    Value row = body.makeRow({draws});
-    auto writeBlock = [&](Value block, Value row, int64_t count) {
-      auto words = emitPhilox(body, random, body.idOf(block));
-      Value first = arith::MulIOp::create(b, block, body.index(4));
-      for (int64_t draw = 0; draw < count; ++draw) {
-        Value place = arith::AddIOp::create(b, first, body.index(draw));
-        row = body.write(emitUniform(body, words[draw]), row, place);
-      }
-      return row;
+    auto spread = [&](ArrayRef<Value> words) {
+      return llvm::map_to_vector(
+          words, [&](Value word) { return emitUniform(body, word); });
     };
-    if (draws >= 4)
-      row = body.loop(draws / 4, row, [&](Value block, ValueRange carried) {
-        return SmallVector<Value>{writeBlock(block, carried[0], 4)};
-      })[0];
-    if (draws % 4 != 0)
-      row = writeBlock(body.index(draws / 4), row, draws % 4);
+    int64_t draws = cast<PhiloxOp>(op).getNumbers().getType().getDimSize(1);
+    Value row = emitDrawnRow(body, {values[1], values[2], token}, draws, spread,
+                             [](Value, Value number) { return number; });
     return {TokenValue{{}, row}};
   }
 };
+
+template <typename... OpTys> void attachSubsetModels(MLIRContext &context) {
+  (OpTys::template attachInterface<SubsetModel<OpTys>>(context), ...);
+}
 
 } // namespace
 
 void moe::registerTokenBodyOpModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, MoeDialect *) {
     RouteOp::attachInterface<RouteModel>(*context);
-    SubsetPartitionOp::attachInterface<PartitionModel>(*context);
-    SubsetMarginalsOp::attachInterface<MarginalsModel>(*context);
-    SubsetCovarianceOp::attachInterface<CovarianceModel>(*context);
-    SubsetSampleOp::attachInterface<SampleModel>(*context);
-    SubsetLogProbOp::attachInterface<LogProbModel>(*context);
+    attachSubsetModels<SubsetPartitionOp, SubsetMarginalsOp, SubsetCovarianceOp,
+                       SubsetSampleOp, SubsetLogProbOp>(*context);
     PhiloxOp::attachInterface<PhiloxModel>(*context);
   });
 }

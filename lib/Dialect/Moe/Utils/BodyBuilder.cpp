@@ -107,9 +107,6 @@ Value BodyBuilder::select(Value condition, Value x, Value y) {
 Value BodyBuilder::idOf(Value value) {
   return arith::IndexCastOp::create(b, b.getI32Type(), value);
 }
-Value BodyBuilder::realOf(Value value) {
-  return arith::SIToFPOp::create(b, type, value);
-}
 Value BodyBuilder::addId(Value x, Value y) {
   return arith::AddIOp::create(b, x, y);
 }
@@ -231,6 +228,32 @@ Value moe::emitUniform(BodyBuilder &body, Value word) {
   // 24 bits: no sign, and exact in every compute type.
   return body.mul(arith::SIToFPOp::create(b, body.getType(), bits),
                   body.real(0x1p-24));
+}
+
+Value moe::emitDrawnRow(
+    BodyBuilder &body, const TokenRandom &random, int64_t count,
+    llvm::function_ref<SmallVector<Value>(ArrayRef<Value> words)> spread,
+    llvm::function_ref<Value(Value place, Value drawn)> value) {
+  ImplicitLocOpBuilder &b = body.getBuilder();
+  auto writeBlock = [&](Value block, Value row, int64_t size) {
+    auto words = emitPhilox(body, random, body.idOf(block));
+    SmallVector<Value> drawn = spread(words);
+    Value first = arith::MulIOp::create(b, block, body.index(4));
+    for (int64_t draw = 0; draw < size; ++draw) {
+      Value place = arith::AddIOp::create(b, first, body.index(draw));
+      row = body.write(value(place, drawn[draw]), row, place);
+    }
+    return row;
+  };
+  Value row = body.makeRow({count});
+  int64_t blocks = count / 4;
+  if (blocks > 0)
+    row = body.loop(blocks, row, [&](Value block, ValueRange carried) {
+      return SmallVector<Value>{writeBlock(block, carried[0], 4)};
+    })[0];
+  if (count % 4 != 0)
+    row = writeBlock(body.index(blocks), row, count % 4);
+  return row;
 }
 
 /// log of u + 2^-25, which is never that of 0.

@@ -42,30 +42,36 @@ SmallVector<Value> SubsetBody::emitLargest(int64_t count) {
   });
 }
 
-/// Fills the table from `odds` and, where it has one, `stay`.
+/// Fills the table: from `odds` and `stay` where they are given, which is the
+/// tilted form, else with the odds of the linear form.
 void SubsetBody::emitRecursion(Table &table, int64_t columns, Value vector) {
+  bool isLinear = !table.stay;
   int64_t degrees = band.max + 1;
-  SmallVector<Value> inits = {real(1.0)};
-  inits.append(band.max, real(0.0));
-  if (vector)
-    inits.append(degrees, real(0.0));
-  inits.push_back(table.prefix);
+  int64_t numSums = vector ? 2 * degrees : degrees;
+  SmallVector<Value> inits(numSums, real(0.0));
+  inits[0] = real(1.0);
+  llvm::append_range(inits, ArrayRef<Value>{table.prefix, table.odds});
   if (vector)
     inits.push_back(table.prefixDot);
   SmallVector<Value> results =
       loop(width, inits, [&](Value expert, ValueRange carried) {
         ValueRange sums = carried.take_front(degrees);
-        ValueRange dots =
-            vector ? carried.slice(degrees, degrees) : ValueRange();
-        Value prefix = carried[vector ? 2 * degrees : degrees];
-        Value prefixDot = vector ? carried.back() : Value();
+        ValueRange dots = carried.slice(degrees, numSums - degrees);
+        SmallVector<Value> rows(carried.drop_front(numSums));
         for (int64_t degree = 0; degree < columns; ++degree) {
-          prefix = write(sums[degree], prefix, {expert, index(degree)});
+          SmallVector<Value> place = {expert, index(degree)};
+          rows[0] = write(sums[degree], rows[0], place);
           if (vector)
-            prefixDot = write(dots[degree], prefixDot, {expert, index(degree)});
+            rows[2] = write(dots[degree], rows[2], place);
         }
-        Value odds = read(table.odds, expert);
-        Value stay = table.stay ? read(table.stay, expert) : Value();
+        Value odds, stay;
+        if (isLinear) {
+          odds = exp(sub(readLogit(expert), table.shift));
+          rows[1] = write(odds, rows[1], expert);
+        } else {
+          odds = read(rows[1], expert);
+          stay = read(table.stay, expert);
+        }
         auto kept = [&](Value sum) { return stay ? mul(stay, sum) : sum; };
         SmallVector<Value> next = {kept(sums[0])};
         for (int64_t degree = 1; degree < degrees; ++degree)
@@ -78,16 +84,14 @@ void SubsetBody::emitRecursion(Table &table, int64_t columns, Value vector) {
                 fma(odds, dots[degree - 1],
                     fma(along, sums[degree - 1], kept(dots[degree]))));
         }
-        next.push_back(prefix);
-        if (vector)
-          next.push_back(prefixDot);
+        llvm::append_range(next, rows);
         return next;
       });
   ArrayRef<Value> all(results);
   table.total = llvm::to_vector(all.take_front(degrees));
-  if (vector)
-    table.totalDot = llvm::to_vector(all.slice(degrees, degrees));
-  table.prefix = all[vector ? 2 * degrees : degrees];
+  table.totalDot = llvm::to_vector(all.slice(degrees, numSums - degrees));
+  table.prefix = all[numSums];
+  table.odds = all[numSums + 1];
   if (vector)
     table.prefixDot = all.back();
 }
@@ -98,11 +102,7 @@ SubsetBody::Table SubsetBody::emitLinear(int64_t columns, Value vector) {
   for (Value logit : emitLargest(band.max))
     sum = sum ? add(sum, logit) : logit;
   table.shift = mul(sum, real(1.0 / static_cast<double>(band.max)));
-  table.odds = loop(width, makeRow({width}),
-                    [&](Value expert, ValueRange row) -> SmallVector<Value> {
-                      Value odds = exp(sub(readLogit(expert), table.shift));
-                      return {write(odds, row[0], expert)};
-                    })[0];
+  table.odds = makeRow({width});
   table.prefix = makeRow({width, columns});
   if (vector)
     table.prefixDot = makeRow({width, columns});
@@ -180,8 +180,7 @@ void SubsetBody::emitTilt(Table &table) {
 
   Value size;
   Value start = select(table.isBad, real(0.0), emitTiltStart(size));
-  if (table.isBad)
-    size = select(table.isBad, least, size);
+  size = select(table.isBad, least, size);
   auto logOdds = [&](Value sum) {
     return log(div(sum, sub(table.admissible, sum)));
   };

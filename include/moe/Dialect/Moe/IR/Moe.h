@@ -81,6 +81,12 @@ FailureOr<APFloat> parseDouble(AsmParser &parser);
 void printDouble(AsmPrinter &printer, const APFloat &value);
 } // namespace detail
 
+namespace detail {
+/// The shape of an op's only result: T as of `tokens`, a second size static.
+SmallVector<OpFoldResult> reifyTokenResult(OpBuilder &builder, Operation *op,
+                                           Value tokens);
+} // namespace detail
+
 /// Names of the attributes that entries and their arguments carry.
 constexpr StringLiteral kEntryAttrName = "moe.entry";
 constexpr StringLiteral kNameAttrName = "moe.name";

@@ -17,6 +17,12 @@ class Moe_RouterAttr<string name, string attrMnemonic>
                                             ["isSampled"]>]> {
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
+  let extraClassDefinition = [{
+    ::mlir::moe::Locality $cppClass::getLocality() const {
+      return ::mlir::moe::Locality::token;
+    }
+    bool $cppClass::isSampled() const { return true; }
+  }];
 }
 
 def Moe_ExactKAttr : Moe_RouterAttr<"ExactK", "exact_k"> {

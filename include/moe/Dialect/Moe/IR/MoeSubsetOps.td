@@ -27,6 +27,16 @@ class Moe_SubsetOp<string mnemonic> : Moe_LayerOp<mnemonic> {
     }
   }];
   let extraClassDeclaration = subsetDeclaration;
+  // T is the logits', columns are static.
+  let extraClassDefinition = [{
+    ::llvm::LogicalResult $cppClass::reifyResultShapes(
+        ::mlir::OpBuilder &builder,
+        ::mlir::ReifiedRankedShapedTypeDims &shapes) {
+      shapes = {::mlir::moe::detail::reifyTokenResult(builder, *this,
+                                                      getLogits())};
+      return ::mlir::success();
+    }
+  }];
 }
 
 def Moe_SubsetPartitionOp : Moe_SubsetOp<"subset_partition"> {

@@ -55,7 +55,6 @@ public:
   Value select(Value condition, Value x, Value y);
 
   Value idOf(Value index); ///< An index as i32.
-  Value realOf(Value id);  ///< An i32 as a float.
   Value addId(Value x, Value y);
   Value subId(Value x, Value y);
 
@@ -94,6 +93,13 @@ std::array<Value, 4> emitPhilox(BodyBuilder &b, const TokenRandom &random,
 
 /// (word >> 8) * 2^-24, in [0, 1).
 Value emitUniform(BodyBuilder &b, Value word);
+
+/// A row of `count` numbers, one a draw: `spread` makes four of a block's
+/// words, and value(place, drawn) is what stands at a place.
+Value emitDrawnRow(
+    BodyBuilder &b, const TokenRandom &random, int64_t count,
+    llvm::function_ref<SmallVector<Value>(ArrayRef<Value> words)> spread,
+    llvm::function_ref<Value(Value place, Value drawn)> value);
 
 /// Normal numbers of two experts, by Box and Muller, from two words.
 std::pair<Value, Value> emitNormals(BodyBuilder &b, Value word, Value next);

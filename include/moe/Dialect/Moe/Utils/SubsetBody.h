@@ -11,8 +11,8 @@
 // polynomial of degree j of the odds of the experts before i, so that
 // e_j = P_E(j); U_i(l) is the derivative of log Z by P_i(l). Both follow from
 // one expert to the next by one multiply-add a degree:
-//   P_{i+1}(j) = P_i(j) + w_i P_i(j-1),   U_i(l) = U_{i+1}(l) + w_i
-//   U_{i+1}(l+1),
+//   P_{i+1}(j) = P_i(j) + w_i P_i(j-1)
+//   U_i(l) = U_{i+1}(l) + w_i U_{i+1}(l+1)
 // and the marginal of expert i is w_i sum_l P_i(l) U_{i+1}(l). All terms are
 // positive, so nothing cancels; what can go wrong is the range of f32.
 //
