@@ -9,6 +9,7 @@
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
@@ -36,6 +37,8 @@ std::optional<Stage> moe::symbolizeStage(StringRef name) {
 void moe::buildMoeStage(OpPassManager &pm) {
   pm.addPass(createInlinerPass());
   pm.addPass(createMoePrepareEntryPass());
+  // Residuals, scales and masks around a layer are arith on tensors.
+  pm.addNestedPass<func::FuncOp>(createConvertElementwiseToLinalgPass());
 }
 
 void moe::buildBuffersStage(OpPassManager &pm) {

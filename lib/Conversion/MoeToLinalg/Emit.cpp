@@ -10,6 +10,7 @@
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "moe/Dialect/Moe/Utils/GroupOffsets.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -333,34 +334,6 @@ void tolinalg::emitAssert(ImplicitLocOpBuilder &b, Value condition,
   cf::AssertOp::create(b, condition, b.getStringAttr(message));
 }
 
-/// Asserts that offsets ascend from 0 to the number of tokens.
-static void emitGroupCheck(ImplicitLocOpBuilder &b, StringRef opName,
-                           Value offsets, Value numGroups, Value numTokens) {
-  Value zero = emitIndex(b, 0);
-  if (cast<RankedTensorType>(offsets.getType()).isDynamicDim(0))
-    emitAssert(
-        b, arith::CmpIOp::create(b, arith::CmpIPredicate::sge, numGroups, zero),
-        opName + ": the group offsets are empty");
-  auto isEqual = [&](Value index, Value other) -> Value {
-    return arith::CmpIOp::create(b, arith::CmpIPredicate::eq, index, other);
-  };
-  Value fits = arith::AndIOp::create(
-      b, isEqual(emitReadIndex(b, offsets, zero), zero),
-      isEqual(emitReadIndex(b, offsets, numGroups), numTokens));
-  fits = emitLoop(b, zero, numGroups, fits,
-                  [&](Value group, ValueRange carried) -> SmallVector<Value> {
-                    Value next = emitAdd(b, group, emitIndex(b, 1));
-                    Value ascends =
-                        arith::CmpIOp::create(b, arith::CmpIPredicate::sle,
-                                              emitRead(b, offsets, group),
-                                              emitRead(b, offsets, next));
-                    return {arith::AndIOp::create(b, carried[0], ascends)};
-                  })[0];
-  emitAssert(b, fits,
-             opName + ": the group offsets do not ascend from 0 to the number "
-                      "of tokens");
-}
-
 SmallVector<Value> tolinalg::emitForGroups(
     ImplicitLocOpBuilder &b, StringRef opName, Value offsets, Value numTokens,
     ValueRange inits,
@@ -371,7 +344,7 @@ SmallVector<Value> tolinalg::emitForGroups(
     return body(emitIndex(b, 0), numTokens, inits);
   Value one = emitIndex(b, 1);
   Value numGroups = emitSub(b, emitDim(b, offsets, 0), one);
-  emitGroupCheck(b, opName, offsets, numGroups, numTokens);
+  emitGroupOffsetsCheck(b, opName, offsets, numTokens);
   return emitLoop(b, emitIndex(b, 0), numGroups, inits,
                   [&](Value group, ValueRange carried) {
                     Value begin = emitReadIndex(b, offsets, group);

@@ -17,6 +17,8 @@ namespace mlir::moe::tolinalg {
 
 void addGatePatterns(RewritePatternSet &patterns);
 void addExpertChoicePatterns(RewritePatternSet &patterns);
+void addMixPatterns(RewritePatternSet &patterns);
+void addSlotPatterns(RewritePatternSet &patterns);
 void addCapacityPatterns(RewritePatternSet &patterns);
 void addGroupPatterns(RewritePatternSet &patterns);
 void addGroupedMatmulPatterns(RewritePatternSet &patterns);

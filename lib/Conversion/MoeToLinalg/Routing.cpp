@@ -11,6 +11,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "moe/Conversion/MoeToLinalg.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include "moe/Dialect/Moe/Utils/GroupOffsets.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 
 using namespace mlir;
@@ -48,17 +49,13 @@ class ScoreLowering final : public Lowering<ScoreOp> {
     FloatType compute = getComputeType(b, {op.getLogits(), op.getScores()});
     double softcap = op.getSoftcap().convertToDouble();
     Value dest = emitDestinations(b, op)[0];
-    auto prepare = [&](Value logit) -> Value {
-      logit = emitConvert(b, logit, compute);
-      if (softcap <= 0.0)
-        return logit;
-      Value cap = emitFloat(b, compute, softcap);
-      Value inner = arith::DivFOp::create(b, logit, cap);
-      return arith::MulFOp::create(b, cap, math::TanhOp::create(b, inner));
+    BodyBuilder body(b, compute);
+    auto prepare = [&](Value logit) {
+      return body.softcap(emitConvert(b, logit, compute), softcap);
     };
     if (op.getKind() != ScoreKind::softmax)
       return {emitElementwise(b, op.getLogits(), dest, [&](ValueRange in) {
-        Value score = emitScalarScore(b, op.getKind(), prepare(in[0]));
+        Value score = body.score(op.getKind(), prepare(in[0]));
         return emitConvert(b, score, getElementType(dest));
       })};
     Value logits = op.getLogits();
@@ -66,26 +63,6 @@ class ScoreLowering final : public Lowering<ScoreOp> {
       logits = emitElementwise(b, logits, emitEmptyLike(b, dest, compute),
                                [&](ValueRange in) { return prepare(in[0]); });
     return {emitConvertInto(b, emitSoftmax(b, logits, /*dim=*/1), dest)};
-  }
-
-  static Value emitScalarScore(ImplicitLocOpBuilder &b, ScoreKind kind,
-                               Value x) {
-    if (kind == ScoreKind::none)
-      return x;
-    if (kind == ScoreKind::sigmoid) {
-      Value one = emitFloat(b, x.getType(), 1.0);
-      Value power = math::ExpOp::create(b, arith::NegFOp::create(b, x));
-      return arith::DivFOp::create(b, one,
-                                   arith::AddFOp::create(b, one, power));
-    }
-    // sqrt(log(1 + exp(x))), with exp taken where it cannot overflow.
-    Value distance = math::AbsFOp::create(b, x);
-    Value small = math::ExpOp::create(b, arith::NegFOp::create(b, distance));
-    Value positive =
-        arith::MaximumFOp::create(b, x, emitFloat(b, x.getType(), 0.0));
-    Value softplus =
-        arith::AddFOp::create(b, positive, math::Log1pOp::create(b, small));
-    return math::SqrtOp::create(b, softplus);
   }
 };
 
@@ -98,6 +75,10 @@ template <typename OpTy> class TokenLowering final : public Lowering<OpTy> {
     FloatType compute = getTokenComputeType(tokenOp);
     if (auto route = dyn_cast<RouteOp>(op.getOperation()))
       emitIndicesCheck(b, route);
+    if (auto mix = dyn_cast<MixOp>(op.getOperation()))
+      if (Value offsets = mix.getGroupOffsets())
+        emitGroupOffsetsCheck(b, mix.getOperationName(), offsets,
+                              emitDim(b, mix.getValues(), 0));
     SmallVector<Value> operands(op->getOperands());
     for (OpOperand *operand : tokenOp.getTokenOperands())
       if (isa<FloatType>(getElementType(operand->get())))
@@ -122,9 +103,10 @@ template <typename OpTy> class TokenLowering final : public Lowering<OpTy> {
       value = isRow ? emitSliceRow(b, value, token) : emitRead(b, value, token);
     }
     Value number;
-    if (OpOperand *first = op.getFirstTokenOperand()) {
+    if (op.isNumbered()) {
       number = arith::IndexCastOp::create(b, b.getI64Type(), token);
-      number = arith::AddIOp::create(b, first->get(), number);
+      if (OpOperand *first = op.getFirstTokenOperand())
+        number = arith::AddIOp::create(b, first->get(), number);
     }
     SmallVector<Value> written;
     for (auto [result, dest] :
@@ -200,13 +182,16 @@ void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
       .add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
            TokenLowering<SubsetPartitionOp>, TokenLowering<SubsetMarginalsOp>,
            TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
-           TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>>(
+           TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
+           TokenLowering<UnitRowsOp>, TokenLowering<MixOp>>(
           patterns.getContext());
 }
 
 void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {
   addGatePatterns(patterns);
   addExpertChoicePatterns(patterns);
+  addMixPatterns(patterns);
+  addSlotPatterns(patterns);
   addCapacityPatterns(patterns);
 }
 

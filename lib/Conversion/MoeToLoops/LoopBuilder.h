@@ -174,6 +174,8 @@ bool hasKnownRouter(RouteOp op);
 
 void populateRoutingPatterns(RewritePatternSet &patterns);
 void populateChoicePatterns(RewritePatternSet &patterns);
+void populateMixPatterns(RewritePatternSet &patterns);
+void populateSlotPatterns(RewritePatternSet &patterns);
 void populateLossPatterns(RewritePatternSet &patterns);
 void populateDispatchPatterns(RewritePatternSet &patterns);
 void populateExpertPatterns(RewritePatternSet &patterns);

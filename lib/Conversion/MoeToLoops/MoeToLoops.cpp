@@ -29,6 +29,8 @@ void moe::populateMoeToLoopsPatterns(RewritePatternSet &patterns) {
   loops::populateRoutingPatterns(patterns);
   loops::populateSubsetPatterns(patterns);
   loops::populateChoicePatterns(patterns);
+  loops::populateMixPatterns(patterns);
+  loops::populateSlotPatterns(patterns);
   loops::populateLossPatterns(patterns);
   loops::populateDispatchPatterns(patterns);
   loops::populateExpertPatterns(patterns);

@@ -27,11 +27,13 @@ _RANDOM = """
 
 
 def _argument(name: str, kind: str) -> str:
-    """An argument of an entry; T is the tokens of all of them."""
+    """An argument of an entry; T is the tokens of all of them, and `groups`
+    has a size of its own."""
     dims = ""
     if kind.startswith("tensor<?"):
         rest = ', ""' if kind.count("x") > 1 else ""
-        dims = f', moe.dims = ["T"{rest}]'
+        size = "G" if name == "groups" else "T"
+        dims = f', moe.dims = ["{size}"{rest}]'
     return f'%{name}: {kind} {{moe.name = "{name}"{dims}}}'
 
 

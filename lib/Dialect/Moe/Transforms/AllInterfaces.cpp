@@ -14,6 +14,8 @@ void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTokenBodyModels(registry);
   registerSampledTokenBodyModels(registry);
   registerTokenBodyOpModels(registry);
+  registerRowTokenBodyModels(registry);
+  registerMixTokenBodyModels(registry);
   registerTilingModels(registry);
   registerBufferizableModels(registry);
 }

@@ -25,24 +25,39 @@ using namespace mlir::moe;
 
 namespace {
 
-/// A token-local op on logits, such as a route, and the gate and score that
-/// feed it. Logits that others read too leave the loop with the results, so
-/// that no gate is computed twice.
+/// An op over tokens (the root: a route, or whatever else reads logits) and the
+/// ops that feed it: score, mix, gate, unit rows. A mix ends the chain, as it
+/// reads the values of tokens outside a tile. Values that others read too leave
+/// the loop with the results, so that no gate is computed twice.
 class GatingChain {
 public:
-  explicit GatingChain(TokenBodyOpInterface root)
+  explicit GatingChain(Operation *root)
       : root(root), logits(root->getOperand(0)) {
-    Operation *op = logits.getDefiningOp();
-    if (auto score = dyn_cast_if_present<ScoreOp>(op)) {
-      addProducer(score);
-      op = score.getLogits().getDefiningOp();
+    Operation *op = root;
+    while (Operation *producer = getFeeder(op)) {
+      // A gate of another block may serve many routes.
+      if (producer->getBlock() != root->getBlock())
+        break;
+      producers.insert(producer);
+      op = producer;
     }
-    if (auto gate = dyn_cast_if_present<GateOp>(op))
-      addProducer(gate);
     for (Operation *producer : producers)
       for (Operation *user : producer->getUsers())
         if (user != root && !isProducer(user) && !isa<tensor::DimOp>(user))
           read.insert(producer);
+  }
+
+  /// The op that could run in one loop with `op`, tile by tile, or null.
+  static Operation *getFeeder(Operation *op) {
+    if (isa<MixOp, MixMatrixOp, UnitRowsOp>(op) || op->getNumOperands() == 0)
+      return nullptr;
+    Operation *feeder = op->getOperand(0).getDefiningOp();
+    bool isFeeder =
+        isa<GateOp>(op)
+            ? isa_and_nonnull<UnitRowsOp>(feeder)
+            : isa_and_nonnull<GateOp, ScoreOp, MixOp, MixMatrixOp, UnitRowsOp>(
+                  feeder);
+    return isFeeder ? feeder : nullptr;
   }
 
   /// Why the route stays as it is, or nothing.
@@ -56,28 +71,23 @@ public:
 
   /// Replaces what the fused loop computes and erases the chain.
   void finish(RewriterBase &rewriter, Operation *loop,
-              const llvm::DenseMap<Value, Value> &replacements);
+              const llvm::DenseMap<Value, Value> &replacements,
+              llvm::SmallPtrSetImpl<Operation *> &erased);
 
 private:
-  void addProducer(Operation *op) {
-    // A gate of another block may serve many routes.
-    if (op->getBlock() == root->getBlock())
-      producers.insert(op);
-  }
-
-  TokenBodyOpInterface root;
+  Operation *root;
   Value logits;
-  llvm::SmallSetVector<Operation *, 2> producers; ///< Score, then gate.
-  llvm::SmallPtrSet<Operation *, 2> read;         ///< Those with readers.
+  llvm::SmallSetVector<Operation *, 4> producers; ///< The last one first.
+  llvm::SmallPtrSet<Operation *, 4> read;         ///< Those with readers.
   SmallVector<Operation *> readers; ///< In front of the route, in order.
 };
 
 std::optional<StringRef> GatingChain::getRefusal() {
-  auto route = dyn_cast<RouteOp>(root.getOperation());
-  if (route && route.getRouter().getLocality() != Locality::token)
+  if (auto route = dyn_cast<RouteOp>(root);
+      route && route.getRouter().getLocality() != Locality::token)
     return StringRef("its router looks beyond the token");
-  Operation *producer = logits.getDefiningOp();
-  if (!isa_and_nonnull<GateOp, ScoreOp>(producer))
+  Operation *producer = getFeeder(root);
+  if (!producer)
     return StringRef("its logits do not come from a gate or score");
   if (!isProducer(producer))
     return StringRef("its gate stands in another block");
@@ -117,7 +127,8 @@ void GatingChain::moveReadersBehind() {
 }
 
 void GatingChain::finish(RewriterBase &rewriter, Operation *loop,
-                         const llvm::DenseMap<Value, Value> &replacements) {
+                         const llvm::DenseMap<Value, Value> &replacements,
+                         llvm::SmallPtrSetImpl<Operation *> &erased) {
   for (auto [original, replacement] : replacements)
     rewriter.replaceUsesWithIf(original, replacement, [&](OpOperand &operand) {
       Operation *user =
@@ -139,8 +150,10 @@ void GatingChain::finish(RewriterBase &rewriter, Operation *loop,
       if (isOpTriviallyDead(user))
         rewriter.eraseOp(user);
     }
-    if (isOpTriviallyDead(op))
+    if (isOpTriviallyDead(op)) {
+      erased.insert(op);
       rewriter.eraseOp(op);
+    }
   }
 }
 
@@ -152,25 +165,59 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
       getOperation()->emitError("moe-fuse-gating needs a tile of tokens");
       return signalPassFailure();
     }
-    SmallVector<TokenBodyOpInterface> roots;
-    getOperation()->walk([&](TokenBodyOpInterface op) {
-      if (isa<TilingInterface>(op.getOperation()))
+    getOperation()->walk([](Operation *op) { remarkOnTokens(op); });
+    // Routes take the ops that feed them into their loops; then what feeds no
+    // route, from the last op to the first.
+    SmallVector<Operation *> roots, feeders;
+    getOperation()->walk([&](Operation *op) {
+      if (isa<GateOp, ScoreOp, MixOp, MixMatrixOp, UnitRowsOp>(op))
+        feeders.push_back(op);
+      else if (isa<TokenBodyOpInterface>(op) && isa<TilingInterface>(op))
         roots.push_back(op);
     });
-    for (TokenBodyOpInterface root : roots)
+    for (Operation *root : roots)
       if (failed(fuse(root)))
         return signalPassFailure();
+    for (Operation *root : llvm::reverse(feeders)) {
+      // A gate alone is a product, which has loops of its own.
+      if (erased.contains(root) ||
+          (isa<GateOp>(root) && !GatingChain::getFeeder(root)))
+        continue;
+      if (failed(fuse(root)))
+        return signalPassFailure();
+    }
   }
 
-  LogicalResult fuse(TokenBodyOpInterface root) {
+private:
+  /// What reads more tokens than its own is not fused with its gate.
+  static void remarkOnTokens(Operation *op) {
+    auto comesFromGate = [&](Value values) {
+      return isa_and_nonnull<GateOp, ScoreOp>(values.getDefiningOp());
+    };
+    if (isa<MixOp, MixMatrixOp>(op) && comesFromGate(op->getOperand(0)))
+      op->emitRemark("not fused with the gate in front: a mix reads the "
+                     "values of other tokens");
+    if (isa<RouteExpertsOp>(op) && comesFromGate(op->getOperand(0)))
+      op->emitRemark("not fused with the gate in front: experts choose among "
+                     "all tokens of a group");
+    if (isa<RouteSlotsOp>(op) && comesFromGate(op->getOperand(0)))
+      op->emitRemark("not fused with the gate in front: a slot is an average "
+                     "of all tokens of a group");
+  }
+
+  LogicalResult fuse(Operation *root) {
     GatingChain chain(root);
-    std::optional<StringRef> reason = chain.getRefusal();
+    std::optional<StringRef> reason;
+    // These have no gate to be fused with.
+    bool isAlone = isa<MixOp, MixMatrixOp, UnitRowsOp>(root);
+    if (!isAlone)
+      reason = chain.getRefusal();
     if (reason)
-      root.emitRemark("not fused with a gate: ") << *reason;
+      root->emitRemark("not fused with a gate: ") << *reason;
     else
       chain.moveReadersBehind();
-    auto route = dyn_cast<RouteOp>(root.getOperation());
-    if (route && route.getRouter().getLocality() != Locality::token)
+    if (auto route = dyn_cast<RouteOp>(root);
+        route && route.getRouter().getLocality() != Locality::token)
       return success();
 
     scf::SCFTilingOptions tiling;
@@ -193,10 +240,11 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
     IRRewriter rewriter(&getContext());
     rewriter.setInsertionPoint(root);
     auto fused = scf::tileConsumerAndFuseProducersUsingSCF(
-        rewriter, cast<TilingInterface>(root.getOperation()), options);
+        rewriter, cast<TilingInterface>(root), options);
     if (failed(fused))
-      return root.emitOpError("could not be tiled over tokens");
-    if (reason) {
+      return root->emitOpError("could not be tiled over tokens");
+    erased.insert(root);
+    if (reason || isAlone) {
       // Its tokens still run on all threads.
       for (OpResult result : root->getResults())
         rewriter.replaceAllUsesWith(result, fused->replacements[result]);
@@ -204,10 +252,12 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
       ++numTiled;
       return success();
     }
-    chain.finish(rewriter, fused->loops.front(), fused->replacements);
+    chain.finish(rewriter, fused->loops.front(), fused->replacements, erased);
     ++numFused;
     return success();
   }
+
+  llvm::SmallPtrSet<Operation *, 16> erased; ///< By their old addresses.
 };
 
 } // namespace

@@ -18,6 +18,7 @@
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include "moe/Dialect/Moe/Utils/GroupOffsets.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 #include "moe/Dialect/Moe/Utils/WidenBody.h"
 
@@ -271,7 +272,7 @@ void buildTokenBlock(TokenBodyOpInterface op, FloatType computeType,
   OpBuilder plain(op.getContext());
   ImplicitLocOpBuilder b(loc, plain);
   b.setInsertionPointToEnd(&body.block);
-  if (op.getFirstTokenOperand())
+  if (op.isNumbered())
     body.token = body.block.addArgument(b.getI64Type(), loc);
   body.results = op.buildTokenBody(b, values, body.token, computeType);
   SmallVector<Value> yielded;
@@ -301,10 +302,11 @@ SmallVector<TokenValue> splitValues(ArrayRef<TokenValue> results,
 }
 
 /// Numbers of the tokens of the lanes, from that of the first token.
-Value emitTokenNumbers(ImplicitLocOpBuilder &b, Value firstToken, Value first,
-                       int64_t lanes) {
-  Value start = arith::AddIOp::create(
-      b, firstToken, arith::IndexCastOp::create(b, b.getI64Type(), first));
+Value emitTokenNumbers(ImplicitLocOpBuilder &b, OpOperand *firstToken,
+                       Value first, int64_t lanes) {
+  Value start = arith::IndexCastOp::create(b, b.getI64Type(), first);
+  if (firstToken)
+    start = arith::AddIOp::create(b, firstToken->get(), start);
   auto type = VectorType::get({lanes}, b.getI64Type());
   auto steps = llvm::to_vector(llvm::seq<int64_t>(0, lanes));
   Value step = arith::ConstantOp::create(
@@ -370,6 +372,10 @@ LogicalResult lowerTokenOp(TokenBodyOpInterface op, int64_t lanes) {
   ImplicitLocOpBuilder b(op.getLoc(), op);
   if (route && route.getIndices())
     emitIndicesCheck(route);
+  if (auto mix = dyn_cast<MixOp>(op.getOperation());
+      mix && mix.getGroupOffsets())
+    emitGroupOffsetsCheck(b, mix.getOperationName(), mix.getGroupOffsets(),
+                          b.createOrFold<tensor::DimOp>(mix.getValues(), 0));
   ReifiedRankedShapedTypeDims shapes;
   if (failed(reifyResultShapes(b, op, shapes)))
     return op.emitOpError("has no shape to make its results of");
@@ -391,9 +397,8 @@ LogicalResult lowerTokenOp(TokenBodyOpInterface op, int64_t lanes) {
                                       : io.readScalars(source, first, element));
         }
         if (body.token)
-          mapping.map(body.token,
-                      emitTokenNumbers(b, op.getFirstTokenOperand()->get(),
-                                       first, lanes));
+          mapping.map(body.token, emitTokenNumbers(b, op.getFirstTokenOperand(),
+                                                   first, lanes));
         auto values = widenBody(b, body.block, mapping, lanes);
         if (failed(values))
           return failure();

@@ -89,6 +89,31 @@ void SizeClasses::visitLayerOp(Operation *op) {
     unite(route.getIds(), 1, route.getWeights(), 1);
     return uniteFirst({route.getLogits(), route.getTokenMask()});
   }
+  if (auto unit = dyn_cast<UnitRowsOp>(op))
+    return uniteFirst({unit.getRows(), unit.getUnit()});
+  if (auto mix = dyn_cast<MixOp>(op)) {
+    uniteFirst({mix.getValues(), mix.getKey(), mix.getTokenMask()});
+    uniteFirst({mix.getQuery(), mix.getPosterior(), mix.getMixed()});
+    if (!mix.getFirstToken())
+      uniteFirst({mix.getQuery(), mix.getKey()});
+    return;
+  }
+  if (auto mix = dyn_cast<MixMatrixOp>(op)) {
+    uniteFirst({mix.getValues(), mix.getTokenMask()});
+    uniteFirst({mix.getPosterior(), mix.getMixed()});
+    unite(mix.getMatrices(), 1, mix.getMixed(), 0);
+    unite(mix.getMatrices(), 2, mix.getValues(), 0);
+    if (!mix.getFirstToken())
+      uniteFirst({mix.getMixed(), mix.getValues()});
+    return;
+  }
+  if (auto route = dyn_cast<RouteSlotsOp>(op))
+    return uniteFirst({route.getLogits(), route.getDispatch(),
+                       route.getCombine(), route.getTokenMask()});
+  if (auto dispatch = dyn_cast<SoftDispatchOp>(op))
+    return uniteFirst({dispatch.getInput(), dispatch.getDispatch()});
+  if (auto combine = dyn_cast<SoftCombineOp>(op))
+    return uniteFirst({combine.getCombine(), combine.getOutput()});
   if (auto limit = dyn_cast<LimitCapacityOp>(op))
     return uniteFirst({limit.getIds(), limit.getWeights(), limit.getKeptIds(),
                        limit.getKeptWeights()});

@@ -8,8 +8,9 @@
 
 //
 // Gate, score and token choice treat each token apart, so a tile of tokens is
-// the same op on slices of the operands that have a token axis. Upstream's
-// tile-and-fuse does the rest.
+// the same op on slices of the operands that have a token axis. A mix reads the
+// other tokens too, from operands that stay whole. Upstream's tile-and-fuse
+// does the rest.
 //
 //===----------------------------------------------------------------------===//
 
@@ -24,44 +25,74 @@ using namespace mlir::moe;
 
 namespace {
 
-/// The operands of an op that have the token axis in front.
-SmallVector<Value> getTokenOperands(Operation *op) {
-  SmallVector<Value> operands;
-  if (auto gate = dyn_cast<GateOp>(op))
-    operands = {gate.getInput()};
-  else if (auto score = dyn_cast<ScoreOp>(op))
-    operands = {score.getLogits()};
-  else if (auto tokenOp = dyn_cast<TokenBodyOpInterface>(op))
+/// The axis of an operand that is the op's tokens.
+struct TokenAxis {
+  OpOperand *operand;
+  int64_t dim = 0;
+};
+
+SmallVector<TokenAxis> getTokenAxes(Operation *op) {
+  SmallVector<TokenAxis> axes;
+  if (auto gate = dyn_cast<GateOp>(op)) {
+    axes = {{&gate.getInputMutable()}};
+  } else if (auto mix = dyn_cast<MixMatrixOp>(op)) {
+    axes = {{&mix.getMatricesMutable(), 1}};
+    if (MutableOperandRange range = mix.getPosteriorMutable(); !range.empty())
+      axes.push_back({&range[0]});
+  } else if (auto tokenOp = dyn_cast<TokenBodyOpInterface>(op)) {
     for (OpOperand *operand : tokenOp.getTokenOperands())
-      operands.push_back(operand->get());
-  return operands;
+      axes.push_back({operand});
+  }
+  return axes;
 }
 
 /// Offsets, sizes and unit strides of a tile of a value with a token axis.
 struct TileSlice {
   SmallVector<OpFoldResult> offsets, sizes, strides;
 
-  TileSlice(OpBuilder &b, ShapedType type, OpFoldResult offset,
+  /// A tile of an operand.
+  TileSlice(OpBuilder &b, Location loc, Value value, int64_t dim,
+            OpFoldResult offset, OpFoldResult size)
+      : TileSlice(b, cast<ShapedType>(value.getType()), dim, offset, size) {
+    for (auto [place, extent] : llvm::enumerate(sizes))
+      if (!extent)
+        extent = tensor::getMixedSize(b, loc, value, place);
+  }
+  /// A tile of a type whose other sizes are static.
+  TileSlice(OpBuilder &b, ShapedType type, int64_t dim, OpFoldResult offset,
             OpFoldResult size) {
     offsets.assign(type.getRank(), b.getIndexAttr(0));
     strides.assign(type.getRank(), b.getIndexAttr(1));
     for (int64_t extent : type.getShape())
-      sizes.push_back(b.getIndexAttr(extent));
-    offsets[0] = offset;
-    sizes[0] = size;
+      sizes.push_back(ShapedType::isDynamic(extent) ? OpFoldResult()
+                                                    : b.getIndexAttr(extent));
+    offsets[dim] = offset;
+    sizes[dim] = size;
   }
 };
 
-/// The number of a tile's first token, where the op asks for it.
-Value moveFirstToken(Operation *op, OpBuilder &b, OpFoldResult offset) {
-  auto tokenOp = dyn_cast<TokenBodyOpInterface>(op);
-  OpOperand *first = tokenOp ? tokenOp.getFirstTokenOperand() : nullptr;
-  if (!first)
-    return {};
-  Location loc = op->getLoc();
-  Value moved = getValueOrCreateConstantIndexOp(b, loc, offset);
-  moved = arith::IndexCastOp::create(b, loc, b.getI64Type(), moved);
-  return arith::AddIOp::create(b, loc, first->get(), moved);
+/// Tells the tile at `offset` the number of its first token, where it asks.
+void moveFirstToken(Operation *tile, OpBuilder &b, OpFoldResult offset) {
+  auto tokenOp = dyn_cast<TokenBodyOpInterface>(tile);
+  auto matrix = dyn_cast<MixMatrixOp>(tile);
+  if (!matrix && (!tokenOp || !tokenOp.isNumbered()))
+    return;
+  Location loc = tile->getLoc();
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(tile);
+  Value first = getValueOrCreateConstantIndexOp(b, loc, offset);
+  first = arith::IndexCastOp::create(b, loc, b.getI64Type(), first);
+  Value before;
+  if (matrix)
+    before = matrix.getFirstToken();
+  else if (OpOperand *operand = tokenOp.getFirstTokenOperand())
+    before = operand->get();
+  if (before)
+    first = arith::AddIOp::create(b, loc, before, first);
+  if (matrix)
+    matrix.getFirstTokenMutable().assign(first);
+  else
+    tokenOp.setFirstToken(first);
 }
 
 template <typename OpTy>
@@ -72,8 +103,9 @@ struct TokenTiling
   }
 
   SmallVector<Range> getIterationDomain(Operation *op, OpBuilder &b) const {
+    TokenAxis axis = getTokenAxes(op).front();
     OpFoldResult tokens =
-        tensor::getMixedSize(b, op->getLoc(), getTokenOperands(op).front(), 0);
+        tensor::getMixedSize(b, op->getLoc(), axis.operand->get(), axis.dim);
     return {Range{b.getIndexAttr(0), tokens, b.getIndexAttr(1)}};
   }
 
@@ -82,21 +114,21 @@ struct TokenTiling
                          ArrayRef<OpFoldResult> offsets,
                          ArrayRef<OpFoldResult> sizes) const {
     Location loc = op->getLoc();
-    IRMapping mapping;
+    // By operand: what is sliced for one may stay whole for another.
+    SmallVector<Value> operands(op->getOperands());
     SmallVector<Operation *> slices;
-    for (Value operand : getTokenOperands(op)) {
-      TileSlice tile(b, cast<ShapedType>(operand.getType()), offsets[0],
-                     sizes[0]);
+    for (TokenAxis axis : getTokenAxes(op)) {
+      Value operand = axis.operand->get();
+      TileSlice tile(b, loc, operand, axis.dim, offsets[0], sizes[0]);
       auto slice = tensor::ExtractSliceOp::create(b, loc, operand, tile.offsets,
                                                   tile.sizes, tile.strides);
-      mapping.map(operand, slice.getResult());
+      operands[axis.operand->getOperandNumber()] = slice;
       slices.push_back(slice);
     }
-    // Made in front of the tile; other operands may hold the same number.
-    Value firstToken = moveFirstToken(op, b, offsets[0]);
-    Operation *tiled = b.clone(*op, mapping);
-    if (firstToken)
-      cast<TokenBodyOpInterface>(tiled).getFirstTokenOperand()->set(firstToken);
+    Operation *tiled = b.clone(*op);
+    for (auto [number, operand] : llvm::enumerate(operands))
+      tiled->setOperand(number, operand);
+    moveFirstToken(tiled, b, offsets[0]);
     int64_t tokens =
         getConstantIntValue(sizes[0]).value_or(ShapedType::kDynamic);
     for (OpResult result : tiled->getResults()) {
@@ -116,7 +148,7 @@ struct TokenTiling
                         SmallVector<OpFoldResult> &resultOffsets,
                         SmallVector<OpFoldResult> &resultSizes) const {
     TileSlice tile(b, cast<ShapedType>(op->getResult(resultNumber).getType()),
-                   offsets[0], sizes[0]);
+                   /*dim=*/0, offsets[0], sizes[0]);
     resultOffsets = tile.offsets;
     resultSizes = tile.sizes;
     return success();
@@ -153,6 +185,9 @@ void moe::registerTilingModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, MoeDialect *) {
     GateOp::attachInterface<TokenTiling<GateOp>>(*context);
     ScoreOp::attachInterface<TokenTiling<ScoreOp>>(*context);
+    UnitRowsOp::attachInterface<TokenTiling<UnitRowsOp>>(*context);
+    MixOp::attachInterface<TokenTiling<MixOp>>(*context);
+    MixMatrixOp::attachInterface<TokenTiling<MixMatrixOp>>(*context);
     RouteOp::attachInterface<TokenTiling<RouteOp>>(*context);
     SubsetPartitionOp::attachInterface<TokenTiling<SubsetPartitionOp>>(
         *context);

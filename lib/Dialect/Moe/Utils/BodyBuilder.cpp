@@ -75,6 +75,34 @@ Value BodyBuilder::logistic(Value x) {
   return div(real(1.0), add(real(1.0), power));
 }
 
+Value BodyBuilder::softcap(Value x, double cap) {
+  if (cap <= 0.0)
+    return x;
+  return mul(real(cap), math::TanhOp::create(b, div(x, real(cap))));
+}
+
+Value BodyBuilder::score(ScoreKind kind, Value logit) {
+  switch (kind) {
+  case ScoreKind::sigmoid: {
+    Value power = exp(arith::NegFOp::create(b, logit));
+    return div(real(1.0), add(real(1.0), power));
+  }
+  case ScoreKind::sqrt_softplus: {
+    // log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), which cannot overflow.
+    Value distance = math::AbsFOp::create(b, logit);
+    Value small = exp(arith::NegFOp::create(b, distance));
+    Value positive = arith::MaximumFOp::create(b, logit, real(0.0));
+    Value softplus = add(positive, math::Log1pOp::create(b, small));
+    return math::SqrtOp::create(b, softplus);
+  }
+  case ScoreKind::none:
+    return logit;
+  case ScoreKind::softmax:
+    break;
+  }
+  llvm_unreachable("softmax is no function of one logit");
+}
+
 Value BodyBuilder::larger(Value x, Value y) {
   return select(isGreater(x, y), x, y);
 }
@@ -131,6 +159,16 @@ SmallVector<Value> BodyBuilder::loopDown(int64_t count, ValueRange inits,
   });
 }
 
+SmallVector<Value> BodyBuilder::loopRange(Value low, Value high, int64_t step,
+                                          ValueRange inits, Loop body) {
+  auto loop = scf::ForOp::create(
+      b, low, high, index(step), inits,
+      [&](OpBuilder &, Location, Value place, ValueRange carried) {
+        scf::YieldOp::create(b, body(place, carried));
+      });
+  return loop.getResults();
+}
+
 SmallVector<Value> BodyBuilder::gather(ValueRange ids, int64_t count,
                                        llvm::function_ref<Value(Value)> read) {
   SmallVector<Value> inits(ids.size(), real(0.0));
@@ -149,6 +187,16 @@ Value BodyBuilder::makeRow(ArrayRef<int64_t> shape) {
 
 Value BodyBuilder::read(Value row, ValueRange indices) {
   return tensor::ExtractOp::create(b, row, indices);
+}
+
+Value BodyBuilder::readShared(Value tensor, ValueRange indices) {
+  Value value = tensor::ExtractOp::create(b, tensor, indices);
+  unsigned width = cast<FloatType>(value.getType()).getWidth();
+  if (width < type.getWidth())
+    return arith::ExtFOp::create(b, type, value);
+  if (width > type.getWidth())
+    return arith::TruncFOp::create(b, type, value);
+  return value;
 }
 
 Value BodyBuilder::write(Value value, Value row, ValueRange indices) {

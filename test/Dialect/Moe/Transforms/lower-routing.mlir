@@ -130,11 +130,45 @@ func.func @top_k(%x: tensor<?x8xf32>, %v: tensor<?x2xf32>,
 // -----
 
 // CHECK-LABEL: func.func @no_change(
-// CHECK-NEXT:    moe.score
+// CHECK-NEXT:    moe.gate
 // CHECK-NEXT:    return
-func.func @no_change(%logits: tensor<?x8xf32>) -> tensor<?x8xf32> {
-  %s = moe.score %logits by sigmoid : tensor<?x8xf32> -> tensor<?x8xf32>
+func.func @no_change(%x: tensor<?x4xf32>, %w: tensor<8x4xf32>)
+    -> tensor<?x8xf32> {
+  %s = moe.gate %x, %w
+      : (tensor<?x4xf32>, tensor<8x4xf32>) -> tensor<?x8xf32>
   return %s : tensor<?x8xf32>
+}
+
+// -----
+
+// A score is a loop over lanes as well: its largest, powers and shares.
+// CHECK-LABEL: func.func @score(
+// CHECK-NOT:     moe.score
+// CHECK:         scf.for {{.*}} step %c16
+// CHECK:           arith.maximumf {{.*}} : vector<16xf32>
+// CHECK:           math.exp {{.*}} : vector<16xf32>
+// CHECK:           arith.divf {{.*}} : vector<16xf32>
+func.func @score(%logits: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %s = moe.score %logits by softmax : tensor<?x8xf32> -> tensor<?x8xf32>
+  return %s : tensor<?x8xf32>
+}
+
+// -----
+
+// Groups are checked in front. A key's row is shared by the lanes, a token's is
+// not; lanes outside a group, or in front of a key, keep what they have.
+// CHECK-LABEL: func.func @mix(
+// CHECK:         cf.assert {{.*}}"moe.mix: the group offsets do not ascend from 0 to the number of tokens"
+// CHECK-NOT:     moe.mix
+// CHECK:         scf.for {{.*}} step %c16
+// CHECK:           vector.reduction <or>, {{.*}} : vector<16xi1> into i1
+// CHECK:           scf.if
+// CHECK:             math.fma {{.*}} : vector<16xf32>
+func.func @mix(%v: tensor<?x8xf32>, %u: tensor<?x6xf32>, %g: tensor<?xi32>)
+    -> tensor<?x8xf32> {
+  %m = moe.mix %v query(%u : tensor<?x6xf32>) key(%u : tensor<?x6xf32>)
+      groups(%g : tensor<?xi32>) causal : tensor<?x8xf32> -> tensor<?x8xf32>
+  return %m : tensor<?x8xf32>
 }
 
 // -----

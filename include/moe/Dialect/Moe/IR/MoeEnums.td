@@ -78,6 +78,7 @@ def Moe_ChoiceAttr : Moe_EnumAttr<Moe_Choice, "choice">;
 def Moe_QueueOrderAttr : Moe_EnumAttr<Moe_QueueOrder, "queue">;
 def Moe_ScoreKindAttr : Moe_EnumAttr<Moe_ScoreKind, "score">;
 def Moe_AuxLossKindAttr : Moe_EnumAttr<Moe_AuxLossKind, "aux_loss">;
+def Moe_EpsModeAttr : Moe_EnumAttr<Moe_EpsMode, "eps_mode">;
 def Moe_ProjectionAttr : Moe_EnumAttr<Moe_Projection, "projection">;
 
 #endif // MOE_DIALECT_MOE_IR_MOEENUMS_TD

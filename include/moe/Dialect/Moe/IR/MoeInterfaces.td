@@ -80,11 +80,24 @@ def Moe_TokenBodyOpInterface : OpInterface<"TokenBodyOpInterface"> {
     }], "::mlir::OpOperand *", "getFirstTokenOperand", (ins), [{}],
       [{ return nullptr; }]>,
     InterfaceMethod<[{
+      Whether the body asks for the token's number. Without an operand that
+      counts the first token, that token is number 0.
+    }], "bool", "isNumbered", (ins), [{}], [{
+        return ::llvm::cast<::mlir::moe::TokenBodyOpInterface>(
+            $_op.getOperation()).getFirstTokenOperand() != nullptr;
+      }]>,
+    InterfaceMethod<[{
+      Makes `first` (i64) the number of the first token.
+    }], "void", "setFirstToken", (ins "::mlir::Value":$first), [{}], [{
+        ::llvm::cast<::mlir::moe::TokenBodyOpInterface>($_op.getOperation())
+            .getFirstTokenOperand()->set(first);
+      }]>,
+    InterfaceMethod<[{
       Emits the body of one token and returns one value a result: `values` holds
       one value an operand (a row or scalar of the token for token operands, the
       operand itself for others, null for absent ones), floating-point rows of
       tokens in the compute type; `token` is the token's number (i64), null
-      where the op has no first token.
+      where the op is not numbered.
     }], "::llvm::SmallVector<::mlir::moe::TokenValue>", "buildTokenBody",
       (ins "::mlir::ImplicitLocOpBuilder &":$builder,
            "::mlir::ValueRange":$values, "::mlir::Value":$token,

@@ -20,6 +20,8 @@ void registerTokenBodyModels(DialectRegistry &registry);
 void registerSampledTokenBodyModels(DialectRegistry &registry);
 /// Token bodies of routes and of the subset ops.
 void registerTokenBodyOpModels(DialectRegistry &registry);
+void registerRowTokenBodyModels(DialectRegistry &registry);
+void registerMixTokenBodyModels(DialectRegistry &registry);
 /// One-shot bufferization of the grouped primitives.
 void registerBufferizableModels(DialectRegistry &registry);
 /// Tiling over tokens of the token-local layer ops.

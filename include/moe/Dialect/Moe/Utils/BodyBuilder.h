@@ -42,6 +42,10 @@ public:
   Value exp(Value x);
   Value log(Value x);
   Value logistic(Value x); ///< 1 / (1 + exp(-x)), 0 and 1 at the infinities.
+  /// cap * tanh(x / cap); x where the cap is 0.
+  Value softcap(Value x, double cap);
+  /// A score function of one logit: not softmax, which needs its row.
+  Value score(ScoreKind kind, Value logit);
   /// Of ordered numbers; a NaN in x gives y.
   Value larger(Value x, Value y);
   Value smaller(Value x, Value y);
@@ -63,6 +67,9 @@ public:
   /// A loop over [0, count) that carries values; and one from count - 1 down.
   SmallVector<Value> loop(int64_t count, ValueRange inits, Loop body);
   SmallVector<Value> loopDown(int64_t count, ValueRange inits, Loop body);
+  /// A loop over low, low + step, .. below high, which no token has alone.
+  SmallVector<Value> loopRange(Value low, Value high, int64_t step,
+                               ValueRange inits, Loop body);
 
   /// read(id) for every id, found by comparing each of `count` numbers with all
   /// of them; 0 for an id that is none. No load depends on a token's value.
@@ -72,6 +79,8 @@ public:
   /// Rows that belong to the token.
   Value makeRow(ArrayRef<int64_t> shape);
   Value read(Value row, ValueRange indices);
+  /// An element of a tensor of any floating-point type that all tokens share.
+  Value readShared(Value tensor, ValueRange indices);
   Value write(Value value, Value row, ValueRange indices);
 
   /// Runs `body`, which few tokens need; `values` are what it changes.
