@@ -18,6 +18,7 @@ namespace mlir::moe::tolinalg {
 void addGatePatterns(RewritePatternSet &patterns);
 void addExpertChoicePatterns(RewritePatternSet &patterns);
 void addCapacityPatterns(RewritePatternSet &patterns);
+void addHashPatterns(RewritePatternSet &patterns);
 void addGroupPatterns(RewritePatternSet &patterns);
 void addGroupedMatmulPatterns(RewritePatternSet &patterns);
 

@@ -200,14 +200,15 @@ void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
       .add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
            TokenLowering<SubsetPartitionOp>, TokenLowering<SubsetMarginalsOp>,
            TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
-           TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>>(
-          patterns.getContext());
+           TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
+           TokenLowering<JitterOp>>(patterns.getContext());
 }
 
 void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {
   addGatePatterns(patterns);
   addExpertChoicePatterns(patterns);
   addCapacityPatterns(patterns);
+  addHashPatterns(patterns);
 }
 
 void moe::populateMoeToLinalgPrimitivesPatterns(RewritePatternSet &patterns) {

@@ -174,6 +174,7 @@ bool hasKnownRouter(RouteOp op);
 
 void populateRoutingPatterns(RewritePatternSet &patterns);
 void populateChoicePatterns(RewritePatternSet &patterns);
+void populateTokenPatterns(RewritePatternSet &patterns);
 void populateLossPatterns(RewritePatternSet &patterns);
 void populateDispatchPatterns(RewritePatternSet &patterns);
 void populateExpertPatterns(RewritePatternSet &patterns);

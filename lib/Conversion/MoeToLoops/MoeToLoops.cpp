@@ -29,6 +29,7 @@ void moe::populateMoeToLoopsPatterns(RewritePatternSet &patterns) {
   loops::populateRoutingPatterns(patterns);
   loops::populateSubsetPatterns(patterns);
   loops::populateChoicePatterns(patterns);
+  loops::populateTokenPatterns(patterns);
   loops::populateLossPatterns(patterns);
   loops::populateDispatchPatterns(patterns);
   loops::populateExpertPatterns(patterns);

@@ -13,6 +13,7 @@ using namespace mlir;
 void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTokenBodyModels(registry);
   registerSampledTokenBodyModels(registry);
+  registerTopTwoTokenBodyModels(registry);
   registerTokenBodyOpModels(registry);
   registerTilingModels(registry);
   registerBufferizableModels(registry);

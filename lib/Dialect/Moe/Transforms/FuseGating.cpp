@@ -25,9 +25,18 @@ using namespace mlir::moe;
 
 namespace {
 
-/// A token-local op on logits, such as a route, and the gate and score that
-/// feed it. Logits that others read too leave the loop with the results, so
-/// that no gate is computed twice.
+/// A token-local op in front of a gate, such as a jitter of its rows, or null.
+TokenBodyOpInterface getRowsOp(GateOp gate) {
+  auto rows = gate.getInput().getDefiningOp<TokenBodyOpInterface>();
+  if (!rows || rows->getNumResults() != 1 ||
+      !isa<TilingInterface>(rows.getOperation()))
+    return nullptr;
+  return rows;
+}
+
+/// A token-local op on logits, such as a route, the gate and score that feed
+/// it, and what makes the gate's rows. Logits that others read too leave the
+/// loop with the results, so that no gate is computed twice.
 class GatingChain {
 public:
   explicit GatingChain(TokenBodyOpInterface root)
@@ -37,8 +46,9 @@ public:
       addProducer(score);
       op = score.getLogits().getDefiningOp();
     }
-    if (auto gate = dyn_cast_if_present<GateOp>(op))
-      addProducer(gate);
+    if (auto gate = dyn_cast_if_present<GateOp>(op); gate && addProducer(gate))
+      if (TokenBodyOpInterface rows = getRowsOp(gate))
+        addProducer(rows);
     for (Operation *producer : producers)
       for (Operation *user : producer->getUsers())
         if (user != root && !isProducer(user) && !isa<tensor::DimOp>(user))
@@ -59,15 +69,14 @@ public:
               const llvm::DenseMap<Value, Value> &replacements);
 
 private:
-  void addProducer(Operation *op) {
+  bool addProducer(Operation *op) {
     // A gate of another block may serve many routes.
-    if (op->getBlock() == root->getBlock())
-      producers.insert(op);
+    return op->getBlock() == root->getBlock() && producers.insert(op);
   }
 
   TokenBodyOpInterface root;
   Value logits;
-  llvm::SmallSetVector<Operation *, 2> producers; ///< Score, then gate.
+  llvm::SmallSetVector<Operation *, 3> producers; ///< Score, gate, rows.
   llvm::SmallPtrSet<Operation *, 2> read;         ///< Those with readers.
   SmallVector<Operation *> readers; ///< In front of the route, in order.
 };
@@ -148,30 +157,49 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
   using MoeFuseGatingPassBase::MoeFuseGatingPassBase;
 
   void runOnOperation() override {
+    done.clear();
     if (tileSize < 1) {
       getOperation()->emitError("moe-fuse-gating needs a tile of tokens");
       return signalPassFailure();
     }
-    SmallVector<TokenBodyOpInterface> roots;
-    getOperation()->walk([&](TokenBodyOpInterface op) {
-      if (isa<TilingInterface>(op.getOperation()))
-        roots.push_back(op);
-    });
-    for (TokenBodyOpInterface root : roots)
-      if (failed(fuse(root)))
-        return signalPassFailure();
+    // What makes a gate's rows comes last: it may have been fused by then.
+    for (bool isLast : {false, true}) {
+      SmallVector<TokenBodyOpInterface> roots;
+      getOperation()->walk([&](TokenBodyOpInterface op) {
+        if (isa<TilingInterface>(op.getOperation()) && !done.contains(op) &&
+            !done.contains(op->getParentOfType<scf::ForallOp>()) &&
+            (isLast || !isRowsOp(op)))
+          roots.push_back(op);
+      });
+      for (TokenBodyOpInterface root : roots)
+        if (failed(fuse(root, /*isRows=*/isLast)))
+          return signalPassFailure();
+    }
   }
 
-  LogicalResult fuse(TokenBodyOpInterface root) {
+  /// Whether a gate reads what the op makes.
+  static bool isRowsOp(TokenBodyOpInterface op) {
+    return llvm::any_of(op->getUsers(), [&](Operation *user) {
+      auto gate = dyn_cast<GateOp>(user);
+      return gate && getRowsOp(gate) == op;
+    });
+  }
+
+  LogicalResult fuse(TokenBodyOpInterface root, bool isRows) {
     GatingChain chain(root);
     std::optional<StringRef> reason = chain.getRefusal();
-    if (reason)
-      root.emitRemark("not fused with a gate: ") << *reason;
-    else
+    if (reason && isRows)
+      reason = "its gate is not fused with a choice beside it";
+    if (!reason)
       chain.moveReadersBehind();
+    else if (isRows || !isa<JitterOp>(root))
+      // A jitter that no gate reads has nothing to be fused with.
+      root.emitRemark("not fused with a gate: ") << *reason;
     auto route = dyn_cast<RouteOp>(root.getOperation());
-    if (route && route.getRouter().getLocality() != Locality::token)
+    if (route && route.getRouter().getLocality() != Locality::token) {
+      done.insert(root);
       return success();
+    }
 
     scf::SCFTilingOptions tiling;
     tiling.setTileSizes({OpFoldResult(
@@ -201,13 +229,17 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
       for (OpResult result : root->getResults())
         rewriter.replaceAllUsesWith(result, fused->replacements[result]);
       rewriter.eraseOp(root);
+      done.insert(fused->loops.front());
       ++numTiled;
       return success();
     }
+    done.insert(fused->loops.front());
     chain.finish(rewriter, fused->loops.front(), fused->replacements);
     ++numFused;
     return success();
   }
+
+  llvm::SmallPtrSet<Operation *, 4> done; ///< Loops made, routes left alone.
 };
 
 } // namespace

@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// What one token of an op is: a route runs its router's body, the subset ops
-// and moe.philox have bodies of their own.
+// What one token of an op is: a route runs its router's body, the subset ops,
+// moe.philox and moe.jitter have bodies of their own.
 //
 //===----------------------------------------------------------------------===//
 
@@ -150,6 +150,35 @@ struct PhiloxModel
   }
 };
 
+struct JitterModel
+    : public TokenBodyOpInterface::ExternalModel<JitterModel, JitterOp> {
+  SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
+    return {&cast<JitterOp>(op).getInputMutable()};
+  }
+  OpOperand *getFirstTokenOperand(Operation *op) const {
+    return &cast<JitterOp>(op).getFirstTokenMutable();
+  }
+  Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
+                        ValueRange values, Value token, FloatType type) const {
+    auto jitter = cast<JitterOp>(op);
+    BodyBuilder body(b, type);
+    auto spread = [&](ArrayRef<Value> words) {
+      return llvm::map_to_vector(
+          words, [&](Value word) { return emitUniform(body, word); });
+    };
+    double eps = jitter.getEps().convertToDouble();
+    Value low = body.real(1.0 - eps), range = body.real(2.0 * eps);
+    int64_t width = jitter.getInput().getType().getDimSize(1);
+    Value row =
+        emitDrawnRow(body, {values[1], values[2], token}, width, spread,
+                     [&](Value place, Value number) {
+                       Value factor = body.add(low, body.mul(range, number));
+                       return body.mul(body.read(values[0], place), factor);
+                     });
+    return {TokenValue{{}, row}};
+  }
+};
+
 template <typename... OpTys> void attachSubsetModels(MLIRContext &context) {
   (OpTys::template attachInterface<SubsetModel<OpTys>>(context), ...);
 }
@@ -162,5 +191,6 @@ void moe::registerTokenBodyOpModels(DialectRegistry &registry) {
     attachSubsetModels<SubsetPartitionOp, SubsetMarginalsOp, SubsetCovarianceOp,
                        SubsetSampleOp, SubsetLogProbOp>(*context);
     PhiloxOp::attachInterface<PhiloxModel>(*context);
+    JitterOp::attachInterface<JitterModel>(*context);
   });
 }

@@ -18,6 +18,7 @@ namespace mlir::moe {
 /// Token bodies of the built-in routers: #moe.top_k and those that sample.
 void registerTokenBodyModels(DialectRegistry &registry);
 void registerSampledTokenBodyModels(DialectRegistry &registry);
+void registerTopTwoTokenBodyModels(DialectRegistry &registry);
 /// Token bodies of routes and of the subset ops.
 void registerTokenBodyOpModels(DialectRegistry &registry);
 /// One-shot bufferization of the grouped primitives.
