@@ -442,7 +442,8 @@ Routing LayerBuilder::buildTokenChoice(Value logits) {
                          : QueueOrder::prioritized;
   auto limit = LimitCapacityOp::create(b, routing.ids, routing.weights,
                                        operand("group_offsets"), spec.experts,
-                                       getCapacity(), queue);
+                                       getCapacity(), queue,
+                                       /*normalize=*/FloatAttr());
   return {limit.getKeptIds(), limit.getKeptWeights()};
 }
 

@@ -21,7 +21,7 @@ class RewritePatternSet;
 
 namespace mlir::moe {
 
-/// gate, score, route, route_experts, limit_capacity.
+/// gate, score, route, route_experts, route_hash, limit_capacity, jitter.
 void populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns);
 
 /// dispatch, combine.

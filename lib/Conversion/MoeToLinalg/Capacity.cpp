@@ -22,12 +22,54 @@ class LimitCapacityLowering final : public Lowering<LimitCapacityOp> {
 
   SmallVector<Value> emit(LimitCapacityOp op,
                           ImplicitLocOpBuilder &b) const override {
-    return emitForGroups(b, op->getName().getStringRef(), op.getGroupOffsets(),
-                         emitDim(b, op.getIds(), 0),
-                         {op.getIds(), op.getWeights()},
-                         [&](Value begin, Value count, ValueRange carried) {
-                           return emitGroup(op, b, begin, count, carried);
-                         });
+    SmallVector<Value> kept = emitForGroups(
+        b, op->getName().getStringRef(), op.getGroupOffsets(),
+        emitDim(b, op.getIds(), 0), {op.getIds(), op.getWeights()},
+        [&](Value begin, Value count, ValueRange carried) {
+          return emitGroup(op, b, begin, count, carried);
+        });
+    if (std::optional<APFloat> eps = op.getNormalize())
+      kept[1] = emitNormalize(b, kept[0], kept[1], eps->convertToDouble());
+    return kept;
+  }
+
+  /// Divides the weights of full slots by their sum, at least `eps`.
+  static Value emitNormalize(ImplicitLocOpBuilder &b, Value ids, Value weights,
+                             double eps) {
+    FloatType compute = getComputeType(b, {weights});
+    Type element = getElementType(weights);
+    Value zero = emitIndex(b, 0), numSlots = emitDim(b, ids, 1);
+    auto isFull = [&](Value token, Value slot) -> Value {
+      return arith::CmpIOp::create(b, arith::CmpIPredicate::sge,
+                                   emitRead(b, ids, {token, slot}),
+                                   emitI32(b, 0));
+    };
+    auto readWide = [&](Value from, Value token, Value slot) {
+      return emitConvert(b, emitRead(b, from, {token, slot}), compute);
+    };
+    auto divideToken = [&](Value token, ValueRange carried) {
+      Value none = emitFloat(b, compute, 0.0);
+      Value sum =
+          emitLoop(b, zero, numSlots, none,
+                   [&](Value slot, ValueRange so) -> SmallVector<Value> {
+                     Value own = arith::SelectOp::create(
+                         b, isFull(token, slot),
+                         readWide(carried[0], token, slot), none);
+                     return {arith::AddFOp::create(b, so[0], own)};
+                   })[0];
+      Value divisor =
+          arith::MaximumFOp::create(b, sum, emitFloat(b, compute, eps));
+      return emitLoop(b, zero, numSlots, carried,
+                      [&](Value slot, ValueRange so) -> SmallVector<Value> {
+                        Value weight = readWide(so[0], token, slot);
+                        Value share = arith::DivFOp::create(b, weight, divisor);
+                        share = arith::SelectOp::create(b, isFull(token, slot),
+                                                        share, weight);
+                        return {emitWrite(b, emitConvert(b, share, element),
+                                          so[0], {token, slot})};
+                      });
+    };
+    return emitLoop(b, zero, emitDim(b, ids, 0), weights, divideToken)[0];
   }
 
   /// Serves the slots of one group; `carried` is ids and weights.

@@ -20,6 +20,7 @@ void addExpertChoicePatterns(RewritePatternSet &patterns);
 void addMixPatterns(RewritePatternSet &patterns);
 void addSlotPatterns(RewritePatternSet &patterns);
 void addCapacityPatterns(RewritePatternSet &patterns);
+void addHashPatterns(RewritePatternSet &patterns);
 void addGroupPatterns(RewritePatternSet &patterns);
 void addGroupedMatmulPatterns(RewritePatternSet &patterns);
 

@@ -181,10 +181,10 @@ void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
   patterns
       .add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
            TokenLowering<SubsetPartitionOp>, TokenLowering<SubsetMarginalsOp>,
-           TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
+           TokenLowering<SubsetEntropyOp>, TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
            TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
-           TokenLowering<UnitRowsOp>, TokenLowering<MixOp>>(
-          patterns.getContext());
+           TokenLowering<UnitRowsOp>, TokenLowering<JitterOp>,
+           TokenLowering<MixOp>>(patterns.getContext());
 }
 
 void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {
@@ -193,6 +193,7 @@ void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {
   addMixPatterns(patterns);
   addSlotPatterns(patterns);
   addCapacityPatterns(patterns);
+  addHashPatterns(patterns);
 }
 
 void moe::populateMoeToLinalgPrimitivesPatterns(RewritePatternSet &patterns) {

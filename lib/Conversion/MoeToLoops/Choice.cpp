@@ -265,6 +265,26 @@ void CapacityQueue::serveGroup(Value low, Value high, Value keptIds,
   });
 }
 
+/// Divides the weights of full slots by their sum, at least `eps`.
+void normalizeKept(LoopBuilder &b, Value ids, Value weights, double eps) {
+  Value numSlots = b.size(ids, 1);
+  b.loop(b.size(ids, 0), [&](Value t) {
+    auto isFull = [&](Value slot) {
+      return b.lessEqual(b.index(0), b.load(ids, {t, slot}));
+    };
+    Value sum = b.sum(b.index(0), numSlots, [&](Value slot) {
+      return b.select(isFull(slot), b.load(weights, {t, slot}), b.real(0.0));
+    });
+    Value divisor = b.larger(sum, b.real(eps));
+    b.loop(numSlots, [&](Value slot) {
+      b.when(isFull(slot), [&] {
+        Value weight = b.div(b.load(weights, {t, slot}), divisor);
+        b.store(weight, weights, {t, slot});
+      });
+    });
+  });
+}
+
 struct LowerLimitCapacity : public OpRewritePattern<LimitCapacityOp> {
   using OpRewritePattern::OpRewritePattern;
 
@@ -282,6 +302,8 @@ struct LowerLimitCapacity : public OpRewritePattern<LimitCapacityOp> {
     b.loopGroups(offsets, numTokens, [&](Value low, Value high) {
       queue.serveGroup(low, high, keptIds, keptWeights);
     });
+    if (std::optional<APFloat> eps = op.getNormalize())
+      normalizeKept(b, keptIds, keptWeights, eps->convertToDouble());
     rewriter.replaceOp(op,
                        {b.tensorOf(keptIds, op.getIds().getType()),
                         b.tensorOf(keptWeights, op.getWeights().getType())});

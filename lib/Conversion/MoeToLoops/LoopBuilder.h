@@ -176,6 +176,7 @@ void populateRoutingPatterns(RewritePatternSet &patterns);
 void populateChoicePatterns(RewritePatternSet &patterns);
 void populateMixPatterns(RewritePatternSet &patterns);
 void populateSlotPatterns(RewritePatternSet &patterns);
+void populateTokenPatterns(RewritePatternSet &patterns);
 void populateLossPatterns(RewritePatternSet &patterns);
 void populateDispatchPatterns(RewritePatternSet &patterns);
 void populateExpertPatterns(RewritePatternSet &patterns);

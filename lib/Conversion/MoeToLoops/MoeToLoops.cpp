@@ -31,6 +31,7 @@ void moe::populateMoeToLoopsPatterns(RewritePatternSet &patterns) {
   loops::populateChoicePatterns(patterns);
   loops::populateMixPatterns(patterns);
   loops::populateSlotPatterns(patterns);
+  loops::populateTokenPatterns(patterns);
   loops::populateLossPatterns(patterns);
   loops::populateDispatchPatterns(patterns);
   loops::populateExpertPatterns(patterns);

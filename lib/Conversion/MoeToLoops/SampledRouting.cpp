@@ -6,49 +6,21 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "Subsets.h"
+#include "SampledRule.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::loops;
 
-namespace {
+Value SampledRule::logUniform(Value token, Value draw) {
+  return math::LogOp::create(b, b.add(uniform(token, draw), b.real(0x1p-25)));
+}
 
-/// What the rules share. The builder computes in f64.
-class SampledRule {
-public:
-  SampledRule(LoopBuilder &b, RouteOp op, int64_t numSlots)
-      : b(b), op(op), logits(b.input(op.getLogits())),
-        numExperts(b.size(logits, 1)), numSlots(b.index(numSlots)),
-        shares(b.scratch(b.getComputeType(), numExperts)),
-        taken(b.scratch(b.getI1Type(), numExperts)),
-        chosen(b.scratch(b.getIndexType(), this->numSlots)) {}
-
-protected:
-  Value logit(Value token, Value e) { return b.load(logits, {token, e}); }
-  /// softmax over all experts of logits / temperature into `shares`.
-  void computeShares(Value token, double temperature);
-  /// The largest into `chosen`, empty where the logit is -inf.
-  void chooseLargest(Value token, Value count);
-  Value uniform(Value token, Value draw) {
-    Value number = emitTokenNumber(b, op.getFirstToken(), token);
-    return emitUniform(b, op.getSeed(), op.getLayer(), number, draw);
-  }
-  Value isFull(Value slot) {
-    return b.lessEqual(b.index(0), b.load(chosen, slot));
-  }
-  /// Writes the full slots.
-  void write(Value token, Value ids, Value weights,
-             llvm::function_ref<Value(Value slot)> weight);
-
-  LoopBuilder &b;
-  RouteOp op;
-  Value logits, numExperts, numSlots;
-  Value shares; ///< [E]
-  Value taken;  ///< [E]
-  Value chosen; ///< [k]
-};
+Value SampledRule::gumbel(Value token, Value draw) {
+  Value inner = arith::NegFOp::create(b, logUniform(token, draw));
+  return arith::NegFOp::create(b, math::LogOp::create(b, inner));
+}
 
 void SampledRule::computeShares(Value token, double temperature) {
   b.softmax(
@@ -89,6 +61,8 @@ void SampledRule::write(Value token, Value ids, Value weights,
     });
   });
 }
+
+namespace {
 
 class ProbMoERule : public SampledRule {
 public:
@@ -308,16 +282,9 @@ public:
   }
 
 private:
-  /// log(u + 2^-25).
-  Value logUniform(Value token, Value draw) {
-    return math::LogOp::create(b, b.add(uniform(token, draw), b.real(0x1p-25)));
-  }
-
   Value shift(Value token, Value e) {
-    if (router.getNoise() == NoiseKind::gumbel) {
-      Value inner = arith::NegFOp::create(b, logUniform(token, e));
-      return arith::NegFOp::create(b, math::LogOp::create(b, inner));
-    }
+    if (router.getNoise() == NoiseKind::gumbel)
+      return b.mul(b.real(router.getTemperature()), gumbel(token, e));
     Value odd = b.rem(e, b.index(2));
     Value even = b.sub(e, odd);
     Value radius =
@@ -344,16 +311,6 @@ private:
   Value picked; ///< [k]
 };
 
-template <typename RuleTy>
-void routeTokens(LoopBuilder &b, RouteOp op, RuleTy rule, Value ids,
-                 Value weights) {
-  Value mask = b.input(op.getTokenMask());
-  b.loop(b.size(ids, 0), [&](Value token) {
-    b.when(b.isLive(mask, token),
-           [&] { rule.routeToken(token, ids, weights); });
-  });
-}
-
 } // namespace
 
 bool loops::routeBySampling(LoopBuilder &b, RouteOp op, Value ids,
@@ -371,7 +328,8 @@ bool loops::routeBySampling(LoopBuilder &b, RouteOp op, Value ids,
   } else if (auto router = dyn_cast<NoisyTopKAttr>(op.getRouter())) {
     routeTokens(b, op, NoisyTopKRule(b, op, router), ids, weights);
   } else {
-    return false;
+    return routeTopTwo(b, op, ids, weights) ||
+           routeByProductKeys(b, op, ids, weights);
   }
   return true;
 }

@@ -344,6 +344,30 @@ void LowerSubset<SubsetMarginalsOp>::emit(SubsetMarginalsOp op, LoopBuilder &b,
 }
 
 template <>
+void LowerSubset<SubsetEntropyOp>::emit(SubsetEntropyOp op, LoopBuilder &b,
+                                        Value result) {
+  Value logits = b.input(op.getLogits());
+  SubsetRule rule(b, logits, op.getBand());
+  Value numExperts = b.size(logits, 1);
+  Value row = b.scratch(b.getComputeType(), numExperts);
+  b.loop(b.size(result, 0), [&](Value t) {
+    rule.readToken(t);
+    rule.computeMarginals(row);
+    Value mean = b.sum(b.index(0), numExperts, [&](Value e) {
+      Value margin = b.load(row, e);
+      Value isZero = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, margin,
+                                           b.real(0.0));
+      return b.pick(
+          b.getComputeType(), isZero, [&] { return b.real(0.0); },
+          [&] { return b.mul(margin, b.load(logits, {t, e})); });
+    });
+    Value entropy = b.sub(rule.getLogSum(), mean);
+    entropy = b.select(rule.hasBand(), entropy, b.real(0.0));
+    b.store(b.select(rule.isBad(), b.nan(), entropy), result, t);
+  });
+}
+
+template <>
 void LowerSubset<SubsetCovarianceOp>::emit(SubsetCovarianceOp op,
                                            LoopBuilder &b, Value result) {
   SubsetRule rule(b, b.input(op.getLogits()), op.getBand());
@@ -420,7 +444,7 @@ void LowerSubset<PhiloxOp>::emit(PhiloxOp op, LoopBuilder &b, Value result) {
 
 void loops::populateSubsetPatterns(RewritePatternSet &patterns) {
   patterns.add<LowerSubset<SubsetPartitionOp>, LowerSubset<SubsetMarginalsOp>,
-               LowerSubset<SubsetCovarianceOp>, LowerSubset<SubsetSampleOp>,
-               LowerSubset<SubsetLogProbOp>, LowerSubset<PhiloxOp>>(
-      patterns.getContext());
+               LowerSubset<SubsetEntropyOp>, LowerSubset<SubsetCovarianceOp>,
+               LowerSubset<SubsetSampleOp>, LowerSubset<SubsetLogProbOp>,
+               LowerSubset<PhiloxOp>>(patterns.getContext());
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import subprocess
 import sys
 
 import moe_mlir
@@ -16,6 +17,9 @@ REFERENCE = pathlib.Path(__file__).resolve().parents[2] / "reference"
 sys.path.insert(0, str(REFERENCE))
 
 TARGETS = ("cpu", "oracle")
+ROADS = (*TARGETS, "linalg")
+# Beside the package that is tested, in a build tree.
+_MOE_OPT = pathlib.Path(moe_mlir.__file__).resolve().parents[2] / "bin/moe-opt"
 
 _RANDOM = """
   %c0 = arith.constant 0 : index
@@ -24,6 +28,16 @@ _RANDOM = """
   %seed = tensor.extract %random[%c0] : tensor<3xi64>
   %layer = tensor.extract %random[%c1] : tensor<3xi64>
   %first = tensor.extract %random[%c2] : tensor<3xi64>"""
+
+
+def _to_linalg(text: str) -> str:
+    """The module with nothing of the dialect left."""
+    command = [str(_MOE_OPT), "--convert-moe-to-linalg"]
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _argument(name: str, kind: str) -> str:
@@ -46,21 +60,20 @@ def compile_body(
     threads: int = 1,
 ) -> moe_mlir.Layer:
     """An entry of named inputs and outputs; `%seed, %layer, %first` come from
-    the input `random`, if there is one."""
+    the input `random`, if there is one. `target` is one of ROADS."""
     arguments = ", ".join(_argument(*row) for row in inputs)
     results = ", ".join(_argument(*row).split(": ", 1)[1] for row in outputs)
     prefix = _RANDOM if "random" in dict(inputs) else ""
     values = ", ".join(f"%{name}" for name, _ in outputs)
     types = ", ".join(kind for _, kind in outputs)
-    return moe_mlir.compile(
-        f"""func.func @layer({arguments}) -> ({results})
+    text = f"""func.func @layer({arguments}) -> ({results})
     attributes {{moe.entry}} {{{prefix}
   {body}
   return {values} : {types}
-}}""",
-        target=target,
-        threads=threads,
-    )
+}}"""
+    if target == "linalg":
+        text, target = _to_linalg(text), "cpu"
+    return moe_mlir.compile(text, target=target, threads=threads)
 
 
 def subset_op(

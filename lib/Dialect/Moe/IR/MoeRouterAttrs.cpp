@@ -111,7 +111,7 @@ LogicalResult MoesartAttr::verifyRoute(EmitError emitError, int64_t width,
 
 LogicalResult NoisyTopKAttr::verify(EmitError emitError, int64_t k,
                                     NoiseKind noise, APFloat std, APFloat floor,
-                                    NoisyWeights) {
+                                    NoisyWeights, APFloat temperature) {
   if (k < 1)
     return emitError() << "k = " << k << " chooses nothing";
   auto isPositive = [](const APFloat &value) {
@@ -122,6 +122,10 @@ LogicalResult NoisyTopKAttr::verify(EmitError emitError, int64_t k,
   if (noise == NoiseKind::learned && !isPositive(floor))
     return emitError() << "learned noise has a floor that is positive and "
                           "finite";
+  if (!isPositive(temperature))
+    return emitError() << "temperature is not positive or not finite";
+  if (noise != NoiseKind::gumbel && temperature.convertToDouble() != 1.0)
+    return emitError() << "a temperature is one of gumbel noise";
   return success();
 }
 
@@ -137,4 +141,88 @@ NoisyTopKAttr::verifyRoute(EmitError emitError, int64_t width,
     return emitError() << "learned noise is an operand in training "
                           "(noisy_top_k_c2)";
   return verifySize(emitError, "noisy_top_k_c1", getK(), width);
+}
+
+//===----------------------------------------------------------------------===//
+// GShardAttr, SparseMixerAttr
+//===----------------------------------------------------------------------===//
+
+/// A number that must not be negative, as an eps.
+static LogicalResult verifyNotNegative(EmitError emitError, StringRef name,
+                                       const APFloat &value) {
+  if (value.isFinite() && value.convertToDouble() >= 0.0)
+    return success();
+  return emitError() << name << " is negative or not finite";
+}
+
+LogicalResult GShardAttr::verify(EmitError emitError, SecondPolicy,
+                                 APFloat threshold, NormalizeAt, APFloat eps) {
+  if (!threshold.isFinite() || threshold.convertToDouble() <= 0.0)
+    return emitError() << "threshold is not positive or not finite";
+  return verifyNotNegative(emitError, "eps", eps);
+}
+
+std::optional<int64_t> GShardAttr::getNumSlots() const { return 2; }
+
+LogicalResult GShardAttr::verifyRoute(EmitError emitError, int64_t width,
+                                      const RouteOperandSet &operands) const {
+  if (failed(takeLogitsAlone(emitError, getMnemonic(), operands)))
+    return failure();
+  return verifySize(emitError, "gshard_c1", 2, width);
+}
+
+LogicalResult SparseMixerAttr::verify(EmitError emitError, APFloat eps,
+                                      APFloat third) {
+  if (failed(verifyNotNegative(emitError, "eps", eps)))
+    return failure();
+  return verifyNotNegative(emitError, "third", third);
+}
+
+std::optional<int64_t> SparseMixerAttr::getNumSlots() const { return 2; }
+
+LogicalResult
+SparseMixerAttr::verifyRoute(EmitError emitError, int64_t width,
+                             const RouteOperandSet &operands) const {
+  if (failed(takeLogitsAlone(emitError, getMnemonic(), operands)))
+    return failure();
+  return verifySize(emitError, "sparse_mixer_c1", 2, width);
+}
+
+//===----------------------------------------------------------------------===//
+// ProductKeysAttr
+//===----------------------------------------------------------------------===//
+
+LogicalResult ProductKeysAttr::verify(EmitError emitError, int64_t k,
+                                      int64_t left, ScoreDomain) {
+  if (k < 1)
+    return emitError() << "k = " << k << " chooses nothing";
+  if (left < 1)
+    return emitError() << "left = " << left << " is no width";
+  return success();
+}
+
+Locality ProductKeysAttr::getLocality() const { return Locality::token; }
+
+std::optional<int64_t> ProductKeysAttr::getNumSlots() const { return getK(); }
+
+LogicalResult
+ProductKeysAttr::verifyRoute(EmitError emitError, int64_t width,
+                             const RouteOperandSet &operands) const {
+  if (failed(takeLogitsAlone(emitError, getMnemonic(), operands)))
+    return failure();
+  int64_t right = width - getLeft();
+  if (right < 1)
+    return emitError() << "logits of " << width << " columns, " << getLeft()
+                       << " of them on the left, leave none on the right "
+                          "(product_keys_c1)";
+  int64_t experts;
+  if (llvm::MulOverflow(getLeft(), right, experts) ||
+      experts > std::numeric_limits<int32_t>::max())
+    return emitError() << getLeft() << " x " << right
+                       << " experts are more than i32 ids name "
+                          "(product_keys_c2)";
+  if (getK() > experts)
+    return emitError() << "k = " << getK() << " of " << experts
+                       << " experts (product_keys_c3)";
+  return success();
 }

@@ -242,7 +242,13 @@ LogicalResult LimitCapacityOp::verify() {
           *this, "limit_capacity_c1", "k",
           {{"ids", dimOf(getIds(), 1)}, {"weights", dimOf(getWeights(), 1)}})))
     return failure();
-  return verifyNumExperts(*this, "limit_capacity_c2", getNumExperts());
+  if (failed(verifyNumExperts(*this, "limit_capacity_c2", getNumExperts())))
+    return failure();
+  std::optional<APFloat> eps = getNormalize();
+  if (eps && (!eps->isFinite() || eps->convertToDouble() <= 0.0))
+    return emitOpError("normalize is not positive or not finite "
+                       "(limit_capacity_c3)");
+  return success();
 }
 
 LogicalResult

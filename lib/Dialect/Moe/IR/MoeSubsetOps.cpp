@@ -57,6 +57,11 @@ LogicalResult SubsetMarginalsOp::verify() {
       {{"logits", dimOf(getLogits(), 1)}, {"result", dimOf(result, 1)}});
 }
 
+LogicalResult SubsetEntropyOp::verify() {
+  return verifySubset(*this, getBand(), getLogits(),
+                      {{"result", dimOf(getEntropy(), 0)}});
+}
+
 LogicalResult SubsetSampleOp::verify() {
   if (failed(verifySubset(*this, getBand(), getLogits(),
                           {{"ids", dimOf(getIds(), 0)}})))

@@ -13,6 +13,8 @@ using namespace mlir;
 void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTokenBodyModels(registry);
   registerSampledTokenBodyModels(registry);
+  registerTopTwoTokenBodyModels(registry);
+  registerProductKeysTokenBodyModel(registry);
   registerTokenBodyOpModels(registry);
   registerRowTokenBodyModels(registry);
   registerMixTokenBodyModels(registry);

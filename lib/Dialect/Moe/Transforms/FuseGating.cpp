@@ -25,10 +25,17 @@ using namespace mlir::moe;
 
 namespace {
 
+/// What makes the rows of a gate, token by token.
+bool isRowsOp(Operation *op) {
+  return isa_and_nonnull<JitterOp, UnitRowsOp>(op);
+}
+
+bool isMix(Operation *op) { return isa_and_nonnull<MixOp, MixMatrixOp>(op); }
+
 /// An op over tokens (the root: a route, or whatever else reads logits) and the
-/// ops that feed it: score, mix, gate, unit rows. A mix ends the chain, as it
-/// reads the values of tokens outside a tile. Values that others read too leave
-/// the loop with the results, so that no gate is computed twice.
+/// ops that feed it: score, mix, gate, what makes its rows. A mix ends the
+/// chain, as it reads the values of tokens outside a tile. Values that others
+/// read too leave the loop with the results, so that no gate is computed twice.
 class GatingChain {
 public:
   explicit GatingChain(Operation *root)
@@ -49,14 +56,12 @@ public:
 
   /// The op that could run in one loop with `op`, tile by tile, or null.
   static Operation *getFeeder(Operation *op) {
-    if (isa<MixOp, MixMatrixOp, UnitRowsOp>(op) || op->getNumOperands() == 0)
+    if (isMix(op) || op->getNumOperands() == 0)
       return nullptr;
     Operation *feeder = op->getOperand(0).getDefiningOp();
-    bool isFeeder =
-        isa<GateOp>(op)
-            ? isa_and_nonnull<UnitRowsOp>(feeder)
-            : isa_and_nonnull<GateOp, ScoreOp, MixOp, MixMatrixOp, UnitRowsOp>(
-                  feeder);
+    bool isFeeder = isRowsOp(feeder);
+    if (!isa<GateOp>(op) && !isRowsOp(op))
+      isFeeder |= isMix(feeder) || isa_and_nonnull<GateOp, ScoreOp>(feeder);
     return isFeeder ? feeder : nullptr;
   }
 
@@ -165,12 +170,13 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
       getOperation()->emitError("moe-fuse-gating needs a tile of tokens");
       return signalPassFailure();
     }
+    erased.clear();
     getOperation()->walk([](Operation *op) { remarkOnTokens(op); });
     // Routes take the ops that feed them into their loops; then what feeds no
     // route, from the last op to the first.
     SmallVector<Operation *> roots, feeders;
     getOperation()->walk([&](Operation *op) {
-      if (isa<GateOp, ScoreOp, MixOp, MixMatrixOp, UnitRowsOp>(op))
+      if (isa<GateOp, ScoreOp>(op) || isMix(op) || isRowsOp(op))
         feeders.push_back(op);
       else if (isa<TokenBodyOpInterface>(op) && isa<TilingInterface>(op))
         roots.push_back(op);
@@ -194,7 +200,7 @@ private:
     auto comesFromGate = [&](Value values) {
       return isa_and_nonnull<GateOp, ScoreOp>(values.getDefiningOp());
     };
-    if (isa<MixOp, MixMatrixOp>(op) && comesFromGate(op->getOperand(0)))
+    if (isMix(op) && comesFromGate(op->getOperand(0)))
       op->emitRemark("not fused with the gate in front: a mix reads the "
                      "values of other tokens");
     if (isa<RouteExpertsOp>(op) && comesFromGate(op->getOperand(0)))
@@ -209,7 +215,7 @@ private:
     GatingChain chain(root);
     std::optional<StringRef> reason;
     // These have no gate to be fused with.
-    bool isAlone = isa<MixOp, MixMatrixOp, UnitRowsOp>(root);
+    bool isAlone = isMix(root) || (isRowsOp(root) && !chain.getFeeder(root));
     if (!isAlone)
       reason = chain.getRefusal();
     if (reason)

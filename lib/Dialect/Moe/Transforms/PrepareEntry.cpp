@@ -117,6 +117,11 @@ void SizeClasses::visitLayerOp(Operation *op) {
   if (auto limit = dyn_cast<LimitCapacityOp>(op))
     return uniteFirst({limit.getIds(), limit.getWeights(), limit.getKeptIds(),
                        limit.getKeptWeights()});
+  if (auto jitter = dyn_cast<JitterOp>(op))
+    return uniteFirst({jitter.getInput(), jitter.getOutput()});
+  if (auto route = dyn_cast<RouteHashOp>(op))
+    return uniteFirst({route.getTokenIds(), route.getIds(), route.getWeights(),
+                       route.getTokenMask()});
   if (auto loss = dyn_cast<AuxLossOp>(op))
     return uniteFirst({loss.getScores(), loss.getIds(), loss.getTokenMask()});
   if (auto experts = dyn_cast<ExpertsOp>(op))
@@ -253,9 +258,14 @@ LogicalResult EntryPreparation::checkSignature() {
 }
 
 void EntryPreparation::nameArguments() {
-  for (unsigned i = 0, e = function.getNumArguments(); i < e; ++i)
+  for (unsigned i = 0, e = function.getNumArguments(); i < e; ++i) {
     if (!function.getArgAttr(i, kNameAttrName))
       function.setArgAttr(i, kNameAttrName, b.getStringAttr("arg" + Twine(i)));
+    // The caller's: nothing is computed in an input's place.
+    function.setArgAttr(i,
+                        bufferization::BufferizationDialect::kWritableAttrName,
+                        b.getBoolAttr(false));
+  }
   for (unsigned i = 0, e = function.getNumResults(); i < e; ++i)
     if (!function.getResultAttr(i, kNameAttrName))
       function.setResultAttr(i, kNameAttrName,

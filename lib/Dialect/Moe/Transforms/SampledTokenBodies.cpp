@@ -6,40 +6,14 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "SampledBody.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
-#include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
-#include "moe/Dialect/Moe/Utils/Selection.h"
 #include "moe/Dialect/Moe/Utils/SubsetBody.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-namespace {
-
-/// What these routers share: a softmax over all experts, and the k largest.
-class SampledBody : public BodyBuilder {
-public:
-  SampledBody(ImplicitLocOpBuilder &b, const TokenBodyInputs &inputs)
-      : BodyBuilder(b, inputs.computeType), in(inputs) {}
-
-protected:
-  Value readLogit(Value expert) { return read(in.logits, expert); }
-  /// The largest logit and the sum of exp(scale (logit - largest)): NaN for a
-  /// row with a NaN.
-  void emitSoftmax(double scale = 1.0);
-  /// The share of a logit.
-  Value shareOf(Value logit);
-  Value isAbsent(Value logit); ///< -inf: cannot be chosen.
-  TokenBodyResult emptyAbsent(TokenBodyResult slots, ValueRange absent);
-  /// The k largest logits in descending order, as keys hold them.
-  RankedKeys chooseLargest(int64_t k, SmallVectorImpl<Value> &chosenLogits);
-
-  TokenBodyInputs in;
-  Value largest, sum;
-  double scale = 1.0;
-};
 
 void SampledBody::emitSoftmax(double factor) {
   scale = factor;
@@ -93,6 +67,8 @@ RankedKeys SampledBody::chooseLargest(int64_t k,
     chosenLogits.push_back(order.decode(key));
   return chosen;
 }
+
+namespace {
 
 //===----------------------------------------------------------------------===//
 // ProbMoE: exact k and dynamic k
@@ -331,6 +307,8 @@ private:
 Value NoisyTopKBody::sigmaOf(Value expert) {
   if (router.getNoise() == NoiseKind::normal)
     return real(router.getStd().convertToDouble());
+  if (router.getNoise() == NoiseKind::gumbel)
+    return real(router.getTemperature().convertToDouble());
   // softplus(x) = max(x, 0) + log(1 + exp(-|x|)).
   Value raw = read(in.noise, expert);
   Value distance = math::AbsFOp::create(b, raw);
@@ -342,6 +320,7 @@ Value NoisyTopKBody::sigmaOf(Value expert) {
 
 Value NoisyTopKBody::emitNoisyRow() {
   bool isGumbel = router.getNoise() == NoiseKind::gumbel;
+  bool isStandard = isGumbel && router.getTemperature().isExactlyValue(1.0);
   auto spread = [&](ArrayRef<Value> words) -> SmallVector<Value> {
     if (isGumbel)
       return llvm::map_to_vector(
@@ -352,7 +331,7 @@ Value NoisyTopKBody::emitNoisyRow() {
   };
   return emitDrawnRow(*this, *in.random, in.width, spread,
                       [&](Value expert, Value noise) {
-                        if (!isGumbel)
+                        if (!isStandard)
                           noise = mul(sigmaOf(expert), noise);
                         return add(readLogit(expert), noise);
                       });

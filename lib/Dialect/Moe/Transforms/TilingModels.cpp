@@ -193,9 +193,11 @@ void moe::registerTilingModels(DialectRegistry &registry) {
         *context);
     SubsetMarginalsOp::attachInterface<TokenTiling<SubsetMarginalsOp>>(
         *context);
+    SubsetEntropyOp::attachInterface<TokenTiling<SubsetEntropyOp>>(*context);
     SubsetCovarianceOp::attachInterface<TokenTiling<SubsetCovarianceOp>>(
         *context);
     SubsetSampleOp::attachInterface<TokenTiling<SubsetSampleOp>>(*context);
     SubsetLogProbOp::attachInterface<TokenTiling<SubsetLogProbOp>>(*context);
+    JitterOp::attachInterface<TokenTiling<JitterOp>>(*context);
   });
 }

@@ -6,11 +6,12 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// What one token of an op is: a route runs its router's body, the subset ops
-// and moe.philox have bodies of their own.
+// What one token of an op is: a route runs its router's body, the subset ops,
+// moe.philox and moe.jitter have bodies of their own.
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
@@ -87,6 +88,34 @@ Values emitToken(SubsetMarginalsOp, SubsetBody &body, ValueRange, Value) {
   return {TokenValue{{}, body.emitMarginals()}};
 }
 
+Values emitToken(SubsetEntropyOp op, SubsetBody &body, ValueRange values,
+                 Value) {
+  SmallVector<Value> logs = body.emitLogPartition();
+  Value none = body.infinity(/*isNegative=*/true), largest = none;
+  for (Value log : logs)
+    largest = body.larger(largest, log);
+  Value total = body.real(0.0);
+  for (Value log : logs)
+    total = body.add(total, body.exp(body.sub(log, largest)));
+  Value logSum = body.add(largest, body.log(total));
+  Value margins = body.emitMarginals();
+  int64_t width = op.getLogits().getType().getDimSize(1);
+  Value mean = body.loop(
+      width, body.real(0.0),
+      [&](Value expert, ValueRange so) -> SmallVector<Value> {
+        Value margin = body.read(margins, expert);
+        Value term = body.mul(margin, body.read(values[0], expert));
+        // 0 times -inf, of an expert that is never taken.
+        Value counts = body.isGreater(margin, body.real(0.0));
+        return {body.add(so[0], body.select(counts, term, body.real(0.0)))};
+      })[0];
+  // Too few experts: all are taken, and there is no size of the band.
+  Value isForced = arith::CmpFOp::create(
+      body.getBuilder(), arith::CmpFPredicate::OEQ, largest, none);
+  Value entropy = body.select(isForced, body.real(0.0), body.sub(logSum, mean));
+  return {TokenValue{{entropy}, {}}};
+}
+
 Values emitToken(SubsetCovarianceOp, SubsetBody &body, ValueRange values,
                  Value) {
   return {TokenValue{{}, body.emitCovariance(values[1])}};
@@ -150,6 +179,35 @@ struct PhiloxModel
   }
 };
 
+struct JitterModel
+    : public TokenBodyOpInterface::ExternalModel<JitterModel, JitterOp> {
+  SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
+    return {&cast<JitterOp>(op).getInputMutable()};
+  }
+  OpOperand *getFirstTokenOperand(Operation *op) const {
+    return &cast<JitterOp>(op).getFirstTokenMutable();
+  }
+  Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
+                        ValueRange values, Value token, FloatType type) const {
+    auto jitter = cast<JitterOp>(op);
+    BodyBuilder body(b, type);
+    auto spread = [&](ArrayRef<Value> words) {
+      return llvm::map_to_vector(
+          words, [&](Value word) { return emitUniform(body, word); });
+    };
+    double eps = jitter.getEps().convertToDouble();
+    Value low = body.real(1.0 - eps), range = body.real(2.0 * eps);
+    int64_t width = jitter.getInput().getType().getDimSize(1);
+    Value row =
+        emitDrawnRow(body, {values[1], values[2], token}, width, spread,
+                     [&](Value place, Value number) {
+                       Value factor = body.add(low, body.mul(range, number));
+                       return body.mul(body.read(values[0], place), factor);
+                     });
+    return {TokenValue{{}, row}};
+  }
+};
+
 template <typename... OpTys> void attachSubsetModels(MLIRContext &context) {
   (OpTys::template attachInterface<SubsetModel<OpTys>>(context), ...);
 }
@@ -159,8 +217,10 @@ template <typename... OpTys> void attachSubsetModels(MLIRContext &context) {
 void moe::registerTokenBodyOpModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, MoeDialect *) {
     RouteOp::attachInterface<RouteModel>(*context);
-    attachSubsetModels<SubsetPartitionOp, SubsetMarginalsOp, SubsetCovarianceOp,
-                       SubsetSampleOp, SubsetLogProbOp>(*context);
+    attachSubsetModels<SubsetPartitionOp, SubsetMarginalsOp, SubsetEntropyOp,
+                       SubsetCovarianceOp, SubsetSampleOp, SubsetLogProbOp>(
+        *context);
     PhiloxOp::attachInterface<PhiloxModel>(*context);
+    JitterOp::attachInterface<JitterModel>(*context);
   });
 }

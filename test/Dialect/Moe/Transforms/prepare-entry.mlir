@@ -3,7 +3,7 @@
 // Sizes that the ops force to be equal have one name; the result goes to a
 // destination behind the inputs.
 // CHECK-LABEL: func.func @layer(
-// CHECK-SAME:    %{{.+}}: tensor<?x64xf32> {moe.dims = ["T", ""], moe.name = "x"}, %{{.+}}: tensor<8x64xf32> {moe.dims = ["", ""], moe.name = "arg1"}, %[[OUT:[a-z0-9]+]]: memref<?x2xf32> {moe.dims = ["T", ""], moe.name = "result0"})
+// CHECK-SAME:    %{{.+}}: tensor<?x64xf32> {bufferization.writable = false, moe.dims = ["T", ""], moe.name = "x"}, %{{.+}}: tensor<8x64xf32> {bufferization.writable = false, moe.dims = ["", ""], moe.name = "arg1"}, %[[OUT:[a-z0-9]+]]: memref<?x2xf32> {moe.dims = ["T", ""], moe.name = "result0"})
 // CHECK-SAME:    moe.num_inputs = 2
 // CHECK-NOT:     cf.assert
 // CHECK:         %[[IDS:.+]], %[[W:.+]] = moe.route
@@ -69,7 +69,7 @@ func.func @size_of_result(%logits: tensor<?x8xf32>) -> tensor<8x?xi32>
 // -----
 
 // CHECK-LABEL: func.func @static_sizes(
-// CHECK-SAME:    tensor<0x64xbf16> {moe.dims = ["", ""]
+// CHECK-SAME:    tensor<0x64xbf16> {bufferization.writable = false, moe.dims = ["", ""]
 // CHECK-SAME:    memref<0x64xbf16> {moe.dims = ["", ""]
 func.func @static_sizes(%x: tensor<0x64xbf16>) -> tensor<0x64xbf16>
     attributes {moe.entry} {

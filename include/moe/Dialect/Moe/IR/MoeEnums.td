@@ -64,6 +64,12 @@ def Moe_NoiseKind : Moe_Enum<"NoiseKind", "noise on logits in training",
 def Moe_NoisyWeights : Moe_Enum<"NoisyWeights",
     "what the weights are a softmax over",
     ["chosen", "all", "clean"]>;
+def Moe_SecondPolicy : Moe_Enum<"SecondPolicy",
+    "whether a token's second expert is kept",
+    ["all", "none", "threshold", "random", "sampling"]>;
+def Moe_NormalizeAt : Moe_Enum<"NormalizeAt",
+    "when two gates are normalised: before or after some are dropped",
+    ["before", "after"]>;
 def Moe_AuxLossKind : Moe_Enum<"AuxLossKind", "auxiliary loss",
     ["balance", "importance", "z"]>;
 def Moe_Projection : Moe_Enum<"Projection", "one of an expert's weights",

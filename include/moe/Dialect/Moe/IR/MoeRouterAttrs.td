@@ -11,7 +11,9 @@
 
 include "moe/Dialect/Moe/IR/MoeAttrs.td"
 
-class Moe_RouterAttr<string name, string attrMnemonic>
+/// `sampled` is the body of isSampled.
+class Moe_RouterAttr<string name, string attrMnemonic,
+                     string sampled = "return true;">
     : Moe_Attr<name, attrMnemonic,
                [DeclareAttrInterfaceMethods<Moe_RouterAttrInterface,
                                             ["isSampled"]>]> {
@@ -21,7 +23,7 @@ class Moe_RouterAttr<string name, string attrMnemonic>
     ::mlir::moe::Locality $cppClass::getLocality() const {
       return ::mlir::moe::Locality::token;
     }
-    bool $cppClass::isSampled() const { return true; }
+    bool $cppClass::isSampled() const { }] # sampled # [{ }
   }];
 }
 
@@ -114,20 +116,22 @@ def Moe_NoisyTopKAttr : Moe_RouterAttr<"NoisyTopK", "noisy_top_k"> {
   let description = [{
     In training expert e's logit becomes logit + sigma n: `noise = learned` with
     sigma = softplus of the operand `noise` + `floor` and a normal n; `normal`
-    with sigma = `std`; `gumbel` with sigma 1 and n = -log(-log(u + 2^-25)), u
-    draw e. Normals are those of Box and Muller: draws 2 floor(e / 2) and the
-    next one give sqrt(-2 log(u + 2^-25)) times cosine (even e) or sine (odd e)
-    of 2 pi u'. The k largest are taken, descending, ties to the lower expert.
-    Their weights are a softmax over the chosen noisy logits (`weights =
-    chosen`), over all noisy logits (`all`) or over all without noise (`clean`).
-    In inference there is no noise.
+    with sigma = `std`; `gumbel` with sigma = `temperature` and
+    n = -log(-log(u + 2^-25)), u draw e, so that k = 1 is a sample of
+    softmax(logits / temperature). Normals are those of Box and Muller: draws
+    2 floor(e / 2) and the next one give sqrt(-2 log(u + 2^-25)) times cosine
+    (even e) or sine (odd e) of 2 pi u'. The k largest are taken, descending,
+    ties to the lower expert. Their weights are a softmax over the chosen noisy
+    logits (`weights = chosen`), over all noisy logits (`all`) or over all
+    without noise (`clean`). In inference there is no noise.
 
     Experts at -inf are not taken: their slots are empty. A row with NaN or +inf
     has ids in range and distinct.
 
     Sources: `learned` and `chosen` arXiv 1701.06538 as tensor2tensor has it;
     `normal` with std 1/E and `all` V-MoE (2106.05974) as google-research/vmoe
-    has it; `gumbel`, k = 1 and `clean` DeepSpeed's RSample (all read).
+    has it; `gumbel`, k = 1 and `clean` DeepSpeed's RSample, with a temperature
+    the sampling policy of tensorflow/mesh (all read).
 
     Example: `#moe.noisy_top_k<k = 2, noise = normal, std = 0.125,
     weights = all>`
@@ -137,8 +141,106 @@ def Moe_NoisyTopKAttr : Moe_RouterAttr<"NoisyTopK", "noisy_top_k"> {
     Moe_EnumParam<"NoiseKind", "learned">:$noise,
     Moe_F64Param<"0.0">:$std,
     Moe_F64Param<"0.01">:$floor,
-    Moe_EnumParam<"NoisyWeights", "chosen">:$weights
+    Moe_EnumParam<"NoisyWeights", "chosen">:$weights,
+    Moe_F64Param<"1.0">:$temperature
   );
+}
+
+def Moe_GShardAttr : Moe_RouterAttr<"GShard", "gshard", [{
+      return getPolicy() == SecondPolicy::random ||
+             getPolicy() == SecondPolicy::sampling;
+    }]> {
+  let summary = "GShard's two experts, the second by a policy";
+  let description = [{
+    p = softmax(logits); the first expert is the one with the largest logit, the
+    second the one with the largest of the rest, ties to the lower. Their gates
+    are g = p / (p1 + p2 + eps) (`normalize = before`) or p (`after`). The
+    second is kept by `policy`: `all` always; `none` never; `threshold` where
+    g2 > threshold; `random` where u < g2 / threshold, u draw E; `sampling`
+    always, and it is the largest of logit + Gumbel over the rest, expert e's
+    Gumbel from draw e as in #moe.noisy_top_k. A second that is not kept is an
+    empty slot, and never in the queue of moe.limit_capacity. The weights are
+    the gates; with `after` they are divided by the sum of what is kept, at
+    least `eps` (moe.limit_capacity with `normalize` does so again for what it
+    keeps).
+
+    `random` and `sampling` draw where the op says `training`; without, they are
+    `all`. The other policies draw nothing.
+
+    Experts at -inf are not taken. A row with NaN or +inf has ids in range and
+    distinct, and NaN weights; `threshold` and `random` drop its second.
+
+    Sources: arXiv 2006.16668; tensorflow/mesh (`random`, .2, `before`), lingvo
+    (`all`, either), DeepSpeed (`sampling`, `after`), torchscale (`random` with
+    threshold 1/2) (all read).
+
+    Example: `#moe.gshard<policy = random, threshold = 0.2>`
+  }];
+  let parameters = (ins
+    Moe_EnumParam<"SecondPolicy", "all">:$policy,
+    Moe_F64Param<"0.2">:$threshold,
+    Moe_EnumParam<"NormalizeAt", "before">:$normalize,
+    Moe_F64Param<"1.0e-9">:$eps
+  );
+}
+
+def Moe_SparseMixerAttr : Moe_RouterAttr<"SparseMixer", "sparse_mixer"> {
+  let summary = "SparseMixer-v2: two rounds of a choice among the near-best";
+  let description = [{
+    Two rounds, the second without the expert of the first. With m the largest
+    logit left, an expert with logit s is masked where
+    (m - s) / max(|s|, m) > 2 eps (an undefined quotient masks nothing); p is
+    the softmax over the others. In inference the largest is taken, ties to the
+    lower expert, with weight p. In training the largest of logit + Gumbel among
+    those not masked is, with weight p h: h = 1 where it is the one with the
+    largest logit or where a uniform number is above 3/4, else `third`. Round r
+    takes expert e's Gumbel from draw r E + e and its uniform number from draw
+    2 E + r. The two weights are not renormalised.
+
+    Experts at -inf are not taken. A row with NaN or +inf has the ids of its two
+    largest logits, NaN last, and NaN weights.
+
+    The gradient is to be g w (onehot(i) - p) for a weight's cotangent g, w = p
+    at the choice i, by which the factor h makes the third-order rule of Heun:
+    h is no part of it, nor are masks.
+
+    Source: Phi-3.5-MoE as in huggingface/transformers (read).
+
+    Example: `#moe.sparse_mixer<eps = 0.01>`
+  }];
+  let parameters = (ins
+    Moe_F64Param<"0.01">:$eps,
+    Moe_F64Param<"0.3333">:$third
+  );
+}
+
+def Moe_ProductKeysAttr : Moe_Attr<"ProductKeys", "product_keys",
+    [DeclareAttrInterfaceMethods<Moe_RouterAttrInterface>]> {
+  let summary = "the k largest sums of two half-routers";
+  let description = [{
+    The logits [T, n + m] are those of two routers, `left` = n of the one and m
+    of the other; expert i m + j of the n m has the logit left[i] + right[j].
+    The k largest are taken, descending, ties to the lower expert, from the sums
+    of the min(k, n) and min(k, m) largest halves, which is where they are; no
+    row of n m logits exists. (Sums that rounding makes equal may hide a lower
+    expert outside of these.) Weights are a softmax over the chosen (`domain =
+    topk`) or over all n m (`all`).
+
+    Experts at -inf are not taken: their slots are empty. A row with NaN or +inf
+    has ids in range and distinct; weights that depend on it are NaN.
+
+    Source: arXiv 1907.05242, as the Doge model of huggingface/transformers has
+    it (read).
+
+    Example: `#moe.product_keys<k = 8, left = 32>`
+  }];
+  let parameters = (ins
+    "int64_t":$k,
+    "int64_t":$left,
+    Moe_EnumParam<"ScoreDomain", "topk">:$domain
+  );
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
 }
 
 #endif // MOE_DIALECT_MOE_IR_MOEROUTERATTRS_TD

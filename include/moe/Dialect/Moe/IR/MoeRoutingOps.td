@@ -119,8 +119,11 @@ def Moe_RouteOp : Moe_LayerOp<"route", [AttrSizedOperandSegments]> {
     with training; route_c8 no operand that the router does not take; plus the
     router's own: top_k_c1 k at most R, top_k_c2 groups divide R, top_k_c3 kept
     experts are at least k, top_k_c4 no bias or groups with given indices;
-    exact_k_c1, dynamic_k_c1, moesart_c1 and noisy_top_k_c1 as many experts at
-    most as R; noisy_top_k_c2 noise given where it is learned, in training.
+    exact_k_c1, dynamic_k_c1, moesart_c1, noisy_top_k_c1, gshard_c1 and
+    sparse_mixer_c1 as many experts at most as R; noisy_top_k_c2 noise given
+    where it is learned, in training; product_keys_c1 columns left for the right
+    half, product_keys_c2 n m experts within an i32, product_keys_c3 k at most
+    n m.
 
     ```mlir
     %ids, %weights = moe.route #moe.top_k<k = 2, normalize = sum> %logits
@@ -212,12 +215,14 @@ def Moe_LimitCapacityOp : Moe_LayerOp<"limit_capacity",
     of all tokens, then the second slots, and so on; within one slot by token
     index (`first_come`) or by falling weight of the token's first slot, ties to
     the lower token and NaN last (`prioritized`, batch-prioritised routing). The
-    other weights are not renormalised. With `groups` every group has a capacity
-    and a queue of its own. Ids at or past `experts` (identity experts) have no
-    capacity.
+    other weights stay as they are, or, with `normalize`, are divided by their
+    sum over the token's slots, at least that number, with one rounding. With
+    `groups` every group has a capacity and a queue of its own. Ids at or past
+    `experts` (identity experts) have no capacity.
 
     Labels: limit_capacity_c1 shapes of ids and weights agree, k is static;
-    limit_capacity_c2 experts at least 1.
+    limit_capacity_c2 experts at least 1; limit_capacity_c3 normalize positive
+    and finite.
 
     ```mlir
     %kept, %w = moe.limit_capacity %ids, %weights experts 8
@@ -231,7 +236,8 @@ def Moe_LimitCapacityOp : Moe_LayerOp<"limit_capacity",
     Optional<Moe_GroupOffsets>:$group_offsets,
     I64Attr:$num_experts,
     Moe_CapacityAttr:$capacity,
-    Moe_QueueOrderAttr:$queue
+    Moe_QueueOrderAttr:$queue,
+    OptionalAttr<F64Attr>:$normalize
   );
   let results = (outs
     Moe_IndexTensor<[2]>:$kept_ids,
@@ -239,6 +245,7 @@ def Moe_LimitCapacityOp : Moe_LayerOp<"limit_capacity",
   );
   let assemblyFormat = [{
     $ids `,` $weights `experts` $num_experts `by` $capacity `queue` $queue
+    (`normalize` $normalize^)?
     (`groups` `(` $group_offsets^ `:` type($group_offsets) `)`)? attr-dict
     `:` type($ids) `,` type($weights)
   }];

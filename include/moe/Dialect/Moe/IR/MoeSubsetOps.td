@@ -106,6 +106,36 @@ def Moe_SubsetMarginalsOp : Moe_SubsetOp<"subset_marginals"> {
   }];
 }
 
+def Moe_SubsetEntropyOp : Moe_SubsetOp<"subset_entropy"> {
+  let summary = "the entropy of the law over subsets of experts";
+  let description = [{
+    entropy[t] = - sum over S of P(S) log P(S) = log Z - sum_e m_e logits[t, e],
+    in nats, with Z and the marginals m of moe.subset_marginals: logits [T, E],
+    result [T]. 0 where a row has no more experts above -inf than `min`. A row
+    with NaN or +inf is NaN. In f32 the error is that of the difference: about
+    1e-7 times the larger of its two terms.
+
+    Labels: those of moe.subset_partition, without columns.
+
+    Source: arXiv 2606.01509 (the law); the formula is derived.
+
+    ```mlir
+    %h = moe.subset_entropy %logits size 8 to 8
+        : tensor<?x64xf32> -> tensor<?xf32>
+    ```
+  }];
+  let arguments = (ins
+    Moe_FloatTensor<[2]>:$logits,
+    I64Attr:$min,
+    I64Attr:$max
+  );
+  let results = (outs Moe_FloatTensor<[1]>:$entropy);
+  let assemblyFormat = [{
+    $logits `size` $min `to` $max attr-dict
+    `:` type($logits) `->` type($entropy)
+  }];
+}
+
 def Moe_SubsetSampleOp : Moe_SubsetOp<"subset_sample"> {
   let summary = "an exact sample of a subset of experts";
   let description = [{

@@ -18,7 +18,9 @@ namespace mlir::moe {
 /// Token bodies of the built-in routers: #moe.top_k and those that sample.
 void registerTokenBodyModels(DialectRegistry &registry);
 void registerSampledTokenBodyModels(DialectRegistry &registry);
+void registerTopTwoTokenBodyModels(DialectRegistry &registry);
 /// Token bodies of routes and of the subset ops.
+void registerProductKeysTokenBodyModel(DialectRegistry &registry);
 void registerTokenBodyOpModels(DialectRegistry &registry);
 void registerRowTokenBodyModels(DialectRegistry &registry);
 void registerMixTokenBodyModels(DialectRegistry &registry);

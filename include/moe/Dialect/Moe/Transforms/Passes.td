@@ -19,7 +19,8 @@ def MoePrepareEntryPass : Pass<"moe-prepare-entry", "::mlir::ModuleOp"> {
     dynamic sizes (`moe.dims`: sizes that the ops force to be equal have one
     symbol), returns nothing, and writes each result to a memref argument that
     follows the inputs; `moe.num_inputs` counts these. A size of a result that
-    no input has is compared with its destination by a cf.assert.
+    no input has is compared with its destination by a cf.assert. Inputs are
+    the caller's: bufferization may not write to them.
 
     Arguments and results other than tensors of static or dynamic sizes are
     refused by name.
@@ -58,8 +59,9 @@ def MoeFuseGatingPass
     token-local router, and every other op of a token body (the subset ops),
     stands in an scf.forall over tiles of `tile-size` tokens together with the
     gate and score that feed it; each gate is computed once, and where another
-    op reads its logits too, the fused loop returns them. An op that is not
-    fused is named in a remark with the reason; where it is token-local its
+    op reads its logits too, the fused loop returns them. What makes the gate's
+    rows token by token (moe.jitter) is fused as well. An op that is not fused
+    is named in a remark with the reason; where it is token-local its
     tokens are tiled all the same.
 
     See test/Dialect/Moe/Transforms/fuse-gating.mlir.

@@ -1,0 +1,161 @@
+//===- ProductKeysTokenBody.cpp - The token body of #moe.product_keys -----===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A sum of the a-th largest left half and the b-th largest right half is beaten
+// by those of all larger halves, (a + 1)(b + 1) - 1 of them: where that is k or
+// more it is not among the k largest. About k log k sums are left of k^2.
+//
+//===----------------------------------------------------------------------===//
+
+#include "SampledBody.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
+#include "moe/Dialect/Moe/Utils/Selection.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+class ProductKeysBody : public SampledBody {
+public:
+  ProductKeysBody(ImplicitLocOpBuilder &b, const TokenBodyInputs &inputs,
+                  ProductKeysAttr router)
+      : SampledBody(b, inputs), router(router), order(b, type),
+        numLeft(router.getLeft()), numRight(inputs.width - numLeft) {}
+
+  TokenBodyResult build();
+
+private:
+  /// The largest of a half, as numbers, with their ids in it.
+  RankedKeys rankHalf(int64_t first, int64_t count);
+  RankedKeys rankSums(const RankedKeys &left, const RankedKeys &right);
+  /// log sum exp of a half, as its maximum and sum.
+  std::pair<Value, Value> emitHalfSum(int64_t first, int64_t count);
+  SmallVector<Value> weigh(ArrayRef<Value> sums, ValueRange absent);
+
+  ProductKeysAttr router;
+  KeyOrder order;
+  int64_t numLeft, numRight;
+};
+
+RankedKeys ProductKeysBody::rankHalf(int64_t first, int64_t count) {
+  int64_t kept = std::min(router.getK(), count);
+  RankedKeys best = emitTopK(b, order, kept, count, [&](Value place) {
+    Value column = arith::AddIOp::create(b, place, index(first));
+    return order.encode(readLogit(column));
+  });
+  for (Value &key : best.keys)
+    key = order.decode(key);
+  return best;
+}
+
+/// Inserts the sums that may be among the k largest; equal ones by their ids,
+/// as they do not come in the order of these.
+RankedKeys ProductKeysBody::rankSums(const RankedKeys &left,
+                                     const RankedKeys &right) {
+  int64_t k = router.getK();
+  RankedKeys best = emitEmptyRanking(b, order, k);
+  Value width = id(numRight);
+  for (auto [a, leftValue] : llvm::enumerate(left.keys))
+    for (auto [c, rightValue] : llvm::enumerate(right.keys)) {
+      if (static_cast<int64_t>((a + 1) * (c + 1)) > k)
+        break;
+      Value key = order.encode(add(leftValue, rightValue));
+      Value own =
+          addId(arith::MulIOp::create(b, left.ids[a], width), right.ids[c]);
+      for (int64_t place = 0; place < k; ++place) {
+        Value isEqualKey = arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
+                                                 key, best.keys[place]);
+        Value isLower = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, own,
+                                              best.ids[place]);
+        Value wins = either(order.isGreater(key, best.keys[place]),
+                            both(isEqualKey, isLower));
+        // What loses its place goes on to the next one.
+        Value lostKey = select(wins, best.keys[place], key);
+        Value lostId = select(wins, best.ids[place], own);
+        best.keys[place] = select(wins, key, best.keys[place]);
+        best.ids[place] = select(wins, own, best.ids[place]);
+        key = lostKey;
+        own = lostId;
+      }
+    }
+  return best;
+}
+
+std::pair<Value, Value> ProductKeysBody::emitHalfSum(int64_t first,
+                                                     int64_t count) {
+  auto logitAt = [&](Value place) {
+    return readLogit(arith::AddIOp::create(b, place, index(first)));
+  };
+  Value max =
+      loop(count, infinity(/*isNegative=*/true),
+           [&](Value place, ValueRange so) -> SmallVector<Value> {
+             return {arith::MaximumFOp::create(b, so[0], logitAt(place))};
+           })[0];
+  // A half without any admissible one leaves all sums at -inf.
+  max = select(isAbsent(max), real(0.0), max);
+  Value total = loop(count, real(0.0),
+                     [&](Value place, ValueRange so) -> SmallVector<Value> {
+                       return {add(so[0], exp(sub(logitAt(place), max)))};
+                     })[0];
+  return {max, total};
+}
+
+SmallVector<Value> ProductKeysBody::weigh(ArrayRef<Value> sums,
+                                          ValueRange absent) {
+  SmallVector<Value> weights;
+  if (router.getDomain() == ScoreDomain::all) {
+    auto [leftMax, leftSum] = emitHalfSum(0, numLeft);
+    auto [rightMax, rightSum] = emitHalfSum(numLeft, numRight);
+    for (Value logit : sums) {
+      Value distance = sub(logit, add(leftMax, rightMax));
+      weights.push_back(div(exp(distance), mul(leftSum, rightSum)));
+    }
+    return weights;
+  }
+  Value total;
+  for (auto [logit, isOut] : llvm::zip(sums, absent)) {
+    // The first is the largest.
+    Value power = select(isOut, real(0.0), exp(sub(logit, sums[0])));
+    weights.push_back(power);
+    total = total ? add(total, power) : power;
+  }
+  for (Value &weight : weights)
+    weight = div(weight, total);
+  return weights;
+}
+
+TokenBodyResult ProductKeysBody::build() {
+  RankedKeys best = rankSums(rankHalf(0, numLeft), rankHalf(numLeft, numRight));
+  SmallVector<Value> sums, absent;
+  for (Value key : best.keys) {
+    sums.push_back(order.decode(key));
+    absent.push_back(isAbsent(sums.back()));
+  }
+  TokenBodyResult slots{best.ids, weigh(sums, absent)};
+  return emptyAbsent(slots, absent);
+}
+
+struct ProductKeysModel
+    : public TokenBodyAttrInterface::ExternalModel<ProductKeysModel,
+                                                   ProductKeysAttr> {
+  TokenBodyResult buildTokenBody(Attribute attr, ImplicitLocOpBuilder &b,
+                                 const TokenBodyInputs &inputs) const {
+    return ProductKeysBody(b, inputs, cast<ProductKeysAttr>(attr)).build();
+  }
+};
+
+} // namespace
+
+void moe::registerProductKeysTokenBodyModel(DialectRegistry &registry) {
+  registry.addExtension(+[](MLIRContext *context, MoeDialect *) {
+    ProductKeysAttr::attachInterface<ProductKeysModel>(*context);
+  });
+}
