@@ -83,6 +83,11 @@ def test_jitter_in_front_of_a_gate(road):
             found.weights[:, 0], 1 / power.sum(axis=1), rtol=1e-4
         )
     np.testing.assert_allclose(found.y, jittered, rtol=2e-7)
+    layer = compile_body(body, inputs, outputs, road)
+    for tokens in (0, 1):
+        few = layer(x[:tokens].copy(), w, random_state(5, 0, 9))
+        assert np.array_equal(few.ids, found.ids[:tokens])
+        assert np.array_equal(few.y, found.y[:tokens])
     assert np.any(np.argmax(wanted, axis=1) != np.argmax(plain, axis=1))
 
 
