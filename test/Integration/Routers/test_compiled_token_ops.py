@@ -32,17 +32,17 @@ def jitter(width: int, eps: float, road: str, dtype="f32", threads=1):
 
 
 @pytest.mark.parametrize("road", ROADS)
-@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("dtype", ["f16", "f32", "f64"])
 @pytest.mark.parametrize("width", [1, 7, 64, 130])
 def test_jitter(width, dtype, road):
-    kind = {"f32": np.float32, "f64": np.float64}[dtype]
+    kind = {"f16": np.float16, "f32": np.float32, "f64": np.float64}[dtype]
+    rtol = {"f16": 2.0**-10, "f32": 2e-7, "f64": 1e-14}[dtype]
     x = np.random.default_rng(1).normal(size=(70, width)).astype(kind)
     x[3, 0] = np.nan
     layer = jitter(width, 0.01, road, dtype)
     found = layer(x, random_state(5, 2, 9))
     numbers = philox.uniforms(5, 70, width, 2, 9)
     wanted = x.astype(np.float64) * (0.99 + 0.02 * numbers)
-    rtol = 1e-14 if dtype == "f64" else 2e-7
     np.testing.assert_allclose(found, wanted, rtol=rtol)
     assert np.isnan(found).sum() == 1
     tail = layer(x[33:].copy(), random_state(5, 2, 9 + 33))
@@ -83,6 +83,11 @@ def test_jitter_in_front_of_a_gate(road):
             found.weights[:, 0], 1 / power.sum(axis=1), rtol=1e-4
         )
     np.testing.assert_allclose(found.y, jittered, rtol=2e-7)
+    layer = compile_body(body, inputs, outputs, road)
+    for tokens in (0, 1):
+        few = layer(x[:tokens].copy(), w, random_state(5, 0, 9))
+        assert np.array_equal(few.ids, found.ids[:tokens])
+        assert np.array_equal(few.y, found.y[:tokens])
     assert np.any(np.argmax(wanted, axis=1) != np.argmax(plain, axis=1))
 
 
@@ -314,6 +319,22 @@ def test_sample_with_a_temperature(temperature, road):
     assert np.min(wanted.margin) > 1e-5
     assert np.array_equal(found.ids, wanted.ids)
     np.testing.assert_allclose(found.weights, wanted.weights, rtol=2e-5)
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_gumbel_worked_numbers(road):
+    # u near .7 .2 .9: 1 + 1.03 against .5 - .48 and 0 + 2.25.
+    wanted = [0.7, 0.2, 0.9]
+    seed = next(
+        seed
+        for seed in range(100_000)
+        if np.max(np.abs(philox.uniforms(seed, 1, 3)[0] - wanted)) < 0.03
+    )
+    attribute = "#moe.noisy_top_k<k = 1, noise = gumbel, weights = clean>"
+    layer = router(attribute, 3, 1, road, training=True)
+    found = layer(LOGITS[1:2].copy(), random_state(seed))
+    assert found.ids.tolist() == [[2]]
+    np.testing.assert_allclose(found.weights, [[0.186324]], atol=1e-6)
 
 
 # All routers.
