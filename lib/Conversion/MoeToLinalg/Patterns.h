@@ -20,6 +20,8 @@ void addExpertChoicePatterns(RewritePatternSet &patterns);
 void addCapacityPatterns(RewritePatternSet &patterns);
 void addGroupPatterns(RewritePatternSet &patterns);
 void addGroupedMatmulPatterns(RewritePatternSet &patterns);
+/// Load loss, expert load and selection bias.
+void addTrainingPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe::tolinalg
 

@@ -200,8 +200,8 @@ void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
       .add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
            TokenLowering<SubsetPartitionOp>, TokenLowering<SubsetMarginalsOp>,
            TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
-           TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>>(
-          patterns.getContext());
+           TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
+           TokenLowering<NoisyLogitsOp>>(patterns.getContext());
 }
 
 void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {

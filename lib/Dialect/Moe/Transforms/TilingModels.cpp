@@ -162,5 +162,6 @@ void moe::registerTilingModels(DialectRegistry &registry) {
         *context);
     SubsetSampleOp::attachInterface<TokenTiling<SubsetSampleOp>>(*context);
     SubsetLogProbOp::attachInterface<TokenTiling<SubsetLogProbOp>>(*context);
+    NoisyLogitsOp::attachInterface<TokenTiling<NoisyLogitsOp>>(*context);
   });
 }

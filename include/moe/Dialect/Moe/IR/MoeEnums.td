@@ -65,7 +65,14 @@ def Moe_NoisyWeights : Moe_Enum<"NoisyWeights",
     "what the weights are a softmax over",
     ["chosen", "all", "clean"]>;
 def Moe_AuxLossKind : Moe_Enum<"AuxLossKind", "auxiliary loss",
-    ["balance", "importance", "z"]>;
+    ["balance", "importance", "z", "trimmed_lasso", "entropy", "first_place",
+     "second_place", "token_balance", "l1_balance"]>;
+def Moe_LoadThreshold : Moe_Enum<"LoadThreshold",
+    "what a noisy logit has to exceed to be chosen",
+    ["kth_excluding", "kth"]>;
+def Moe_ChoiceWeights : Moe_Enum<"ChoiceWeights",
+    "what the weights of a capped expert choice are",
+    ["scores", "assignment"]>;
 def Moe_Projection : Moe_Enum<"Projection", "one of an expert's weights",
     ["up", "down", "up_bias"]>;
 
@@ -78,6 +85,9 @@ def Moe_ChoiceAttr : Moe_EnumAttr<Moe_Choice, "choice">;
 def Moe_QueueOrderAttr : Moe_EnumAttr<Moe_QueueOrder, "queue">;
 def Moe_ScoreKindAttr : Moe_EnumAttr<Moe_ScoreKind, "score">;
 def Moe_AuxLossKindAttr : Moe_EnumAttr<Moe_AuxLossKind, "aux_loss">;
+def Moe_NoiseKindAttr : Moe_EnumAttr<Moe_NoiseKind, "noise">;
+def Moe_LoadThresholdAttr
+    : Moe_EnumAttr<Moe_LoadThreshold, "load_threshold">;
 def Moe_ProjectionAttr : Moe_EnumAttr<Moe_Projection, "projection">;
 
 #endif // MOE_DIALECT_MOE_IR_MOEENUMS_TD

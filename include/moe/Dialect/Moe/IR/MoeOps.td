@@ -14,5 +14,6 @@ include "moe/Dialect/Moe/IR/MoeDispatchOps.td"
 include "moe/Dialect/Moe/IR/MoeExpertOps.td"
 include "moe/Dialect/Moe/IR/MoePrimitiveOps.td"
 include "moe/Dialect/Moe/IR/MoeSubsetOps.td"
+include "moe/Dialect/Moe/IR/MoeTrainingOps.td"
 
 #endif // MOE_DIALECT_MOE_IR_MOEOPS_TD

@@ -139,6 +139,12 @@ def Moe_NoisyTopKAttr : Moe_RouterAttr<"NoisyTopK", "noisy_top_k"> {
     Moe_F64Param<"0.01">:$floor,
     Moe_EnumParam<"NoisyWeights", "chosen">:$weights
   );
+  let extraClassDeclaration = [{
+    ::mlir::moe::NoiseSettings getSettings() const {
+      return {getNoise(), getStd().convertToDouble(),
+              getFloor().convertToDouble()};
+    }
+  }];
 }
 
 #endif // MOE_DIALECT_MOE_IR_MOEROUTERATTRS_TD
