@@ -61,3 +61,17 @@ func.func @all(%x: tensor<?x8xf32>) -> tensor<f32> {
       : tensor<?x8xf32> -> tensor<f32>
   return %loss : tensor<f32>
 }
+
+// The sweeps of a capped choice are in f64 for any logits.
+
+// CHECK-LABEL: func @capped
+// CHECK:         scf.for {{.*}} -> (tensor<?x8xf64>, tensor<?xf64>, tensor<?x8xf64>)
+// CHECK:           arith.minimumf {{.*}} : f64
+// CHECK:         arith.truncf %{{.*}} : f64 to f32
+// LOOPS-LABEL: func.func @capped
+// LOOPS:         arith.truncf %{{.*}} : f64 to f32
+func.func @capped(%x: tensor<?x8xf32>) -> (tensor<8x4xi32>, tensor<8x4xf32>) {
+  %0:2 = moe.route_experts #moe.expert_choice<capacity = <fixed = 4>, cap = 2.0>
+      %x : tensor<?x8xf32> -> tensor<8x4xi32>, tensor<8x4xf32>
+  return %0#0, %0#1 : tensor<8x4xi32>, tensor<8x4xf32>
+}
