@@ -45,10 +45,11 @@ void moe::buildBuffersStage(OpPassManager &pm) {
   // While tensors still tell; a buffer's size is that of its destination.
   pm.addNestedPass<func::FuncOp>(createMoeResolveSizesPass());
   pm.addPass(createCanonicalizerPass());
-  pm.addPass(createCSEPass());
+  // Not shared before they are buffers: two results never want one, nor what
+  // was filled alike.
   pm.addPass(bufferization::createEmptyTensorEliminationPass());
-  // Not shared before they are buffers: two results never want one.
   pm.addPass(bufferization::createEmptyTensorToAllocTensorPass());
+  pm.addPass(createCSEPass());
   bufferization::OneShotBufferizePassOptions options;
   options.bufferizeFunctionBoundaries = true;
   options.functionBoundaryTypeConversion =

@@ -33,7 +33,7 @@ void populateMoeToLinalgExpertsPatterns(RewritePatternSet &patterns);
 /// group, grouped_matmul, combine_slots, top_k, on tensors.
 void populateMoeToLinalgPrimitivesPatterns(RewritePatternSet &patterns);
 
-/// aux_loss.
+/// aux_loss, load_loss, expert_load, update_bias.
 void populateMoeToLinalgLossesPatterns(RewritePatternSet &patterns);
 
 /// All of the above.

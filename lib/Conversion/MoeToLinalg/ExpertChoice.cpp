@@ -6,10 +6,12 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "CappedAssignment.h"
 #include "Lowering.h"
 #include "Patterns.h"
 #include "Sort.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 
 using namespace mlir;
@@ -25,7 +27,9 @@ public:
       : b(b), op(op), router(cast<ExpertChoiceAttr>(op.getRouter())),
         mask(op.getTokenMask()),
         numExperts(op.getLogits().getType().getDimSize(1)),
-        compute(getComputeType(b, {op.getLogits(), op.getWeights()})) {}
+        compute(router.isCapped()
+                    ? FloatType(b.getF64Type())
+                    : getComputeType(b, {op.getLogits(), op.getWeights()})) {}
 
   SmallVector<Value> emit();
 
@@ -37,8 +41,8 @@ private:
   Value emitLiveCount(Value begin, Value count);
   void emitRoomCheck(Value end);
   SmallVector<Value> emitColumn(Value expert, Value begin, Value count,
-                                Value scores, ValueRange slots, Value base,
-                                Value taken);
+                                Value scores, Value assignment,
+                                ValueRange slots, Value base, Value taken);
   Value emitShares(Value ids, Value weights);
 
   ImplicitLocOpBuilder &b;
@@ -48,12 +52,14 @@ private:
   int64_t numExperts;
   FloatType compute;
   Value logits; ///< [T, E] of the compute type.
-  Value scores; ///< The same, where scores are taken over experts.
+  Value scores; ///< The same, where scores are not taken over tokens.
 };
 
 SmallVector<Value> ExpertChoice::emit() {
   logits = emitConvertTensor(b, op.getLogits(), compute);
-  if (!isOverTokens())
+  if (router.getAxis() == ChoiceAxis::given)
+    scores = logits;
+  else if (!isOverTokens())
     scores = emitSoftmax(b, logits, /*dim=*/1);
   SmallVector<Value> dests = emitDestinations(b, op);
   Value ids = emitFill(b, emitI32(b, -1), dests[0]);
@@ -89,11 +95,16 @@ SmallVector<Value> ExpertChoice::emitGroup(Value begin, Value count,
   Value taken = capacity;
   if (mask)
     taken = arith::MinUIOp::create(b, capacity, emitLiveCount(begin, count));
+  Value assignment;
+  if (router.isCapped()) {
+    Value groupMask = mask ? emitSliceRows(b, mask, begin, count) : Value();
+    assignment = emitCappedAssignment(b, router, groupScores, groupMask, taken);
+  }
   SmallVector<Value> slots =
       emitLoop(b, emitIndex(b, 0), emitIndex(b, numExperts),
                carried.take_front(2), [&](Value expert, ValueRange inner) {
-                 return emitColumn(expert, begin, count, groupScores, inner,
-                                   base, taken);
+                 return emitColumn(expert, begin, count, groupScores,
+                                   assignment, inner, base, taken);
                });
   slots.push_back(end);
   return slots;
@@ -141,15 +152,16 @@ void ExpertChoice::emitRoomCheck(Value end) {
 /// The slots of one expert in one group, from `base` on.
 SmallVector<Value> ExpertChoice::emitColumn(Value expert, Value begin,
                                             Value count, Value groupScores,
-                                            ValueRange slots, Value base,
-                                            Value taken) {
+                                            Value assignment, ValueRange slots,
+                                            Value base, Value taken) {
   KeyOrder order(b, compute);
   Value keys = emitList(b, getAsOpFoldResult(count), order.getKeyType());
   keys = emitMapIndexed(b, keys, [&](Value member) {
     // Over tokens a score is increasing in its logit, which has no false ties.
     Value token = emitAdd(b, begin, member);
+    Value compared = assignment ? assignment : groupScores;
     Value key = isOverTokens() ? emitRead(b, logits, {token, expert})
-                               : emitRead(b, groupScores, {member, expert});
+                               : emitRead(b, compared, {member, expert});
     key = order.encode(key);
     if (!mask)
       return key;
@@ -162,7 +174,12 @@ SmallVector<Value> ExpertChoice::emitColumn(Value expert, Value begin,
                   [&](Value rank, ValueRange carried) -> SmallVector<Value> {
                     Value member = emitReadIndex(b, ranking, rank);
                     Value token = emitToI32(b, emitAdd(b, begin, member));
-                    Value score = emitRead(b, groupScores, {member, expert});
+                    bool isScore = router.getWeights() == ChoiceWeights::scores;
+                    Value score =
+                        emitRead(b, isScore ? groupScores : assignment,
+                                 {member, expert});
+                    if (!isScore)
+                      score = math::ExpOp::create(b, score);
                     SmallVector<Value> place = {expert, emitAdd(b, base, rank)};
                     return {emitWrite(b, token, carried[0], place),
                             emitWrite(b, score, carried[1], place)};

@@ -23,6 +23,8 @@ void addCapacityPatterns(RewritePatternSet &patterns);
 void addHashPatterns(RewritePatternSet &patterns);
 void addGroupPatterns(RewritePatternSet &patterns);
 void addGroupedMatmulPatterns(RewritePatternSet &patterns);
+/// Load loss, expert load and selection bias.
+void addTrainingPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe::tolinalg
 

@@ -178,13 +178,14 @@ class TopKLowering final : public Lowering<TopKOp> {
 } // namespace
 
 void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
-  patterns
-      .add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
-           TokenLowering<SubsetPartitionOp>, TokenLowering<SubsetMarginalsOp>,
-           TokenLowering<SubsetEntropyOp>, TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
-           TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
-           TokenLowering<UnitRowsOp>, TokenLowering<JitterOp>,
-           TokenLowering<MixOp>>(patterns.getContext());
+  patterns.add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
+               TokenLowering<SubsetPartitionOp>,
+               TokenLowering<SubsetMarginalsOp>, TokenLowering<SubsetEntropyOp>,
+               TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
+               TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
+               TokenLowering<UnitRowsOp>, TokenLowering<JitterOp>,
+               TokenLowering<NoisyLogitsOp>, TokenLowering<MixOp>>(
+      patterns.getContext());
 }
 
 void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {

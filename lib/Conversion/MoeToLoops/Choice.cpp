@@ -6,8 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "LoopBuilder.h"
+#include "CappedAssignment.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/PatternMatch.h"
 
 using namespace mlir;
@@ -38,11 +39,13 @@ public:
   Value getWeights() const { return weights; }
 
 private:
-  bool isOverExperts() const { return rule.getAxis() == ChoiceAxis::experts; }
+  bool isOverTokens() const { return rule.getAxis() == ChoiceAxis::tokens; }
 
   void checkSlots(RouteExpertsOp op);
   Value emitLimit(Value low, Value high);
   void scoreGroup(Value low, Value high);
+  Value keyOf(Value token, Value expert);
+  Value weightOf(Value token, Value expert);
   void chooseTokens(Value expert, Value low, Value high, Value first,
                     Value limit);
   void divideByCount();
@@ -57,6 +60,7 @@ private:
   Value taken;        ///< [T] of one expert
   Value counts;       ///< [T] experts that took the token
   Value filled;       ///< [1] slots of an expert that earlier groups have
+  std::optional<CappedAssignment> assignment; ///< Where there is a cap.
 };
 
 ExpertChoiceRule::ExpertChoiceRule(LoopBuilder &b, RouteExpertsOp op,
@@ -76,6 +80,8 @@ ExpertChoiceRule::ExpertChoiceRule(LoopBuilder &b, RouteExpertsOp op,
   taken = b.scratch(b.getI1Type(), numTokens);
   counts = b.scratch(b.getIndexType(), numTokens);
   filled = b.scratch(b.getIndexType(), b.index(1));
+  if (rule.isCapped())
+    assignment.emplace(b, rule, scores, mask);
 }
 
 /// A static C holds what the groups fill; a dynamic one is made so.
@@ -107,9 +113,14 @@ Value ExpertChoiceRule::emitLimit(Value low, Value high) {
 }
 
 /// Softmax over the experts of each token, or over the live tokens of the group
-/// for each expert.
+/// for each expert, or what is given.
 void ExpertChoiceRule::scoreGroup(Value low, Value high) {
-  if (isOverExperts())
+  if (rule.getAxis() == ChoiceAxis::given)
+    return b.loop(low, high, [&](Value t) {
+      b.loop(numExperts,
+             [&](Value e) { b.store(b.load(logits, {t, e}), scores, {t, e}); });
+    });
+  if (!isOverTokens())
     return b.loop(low, high, [&](Value t) {
       b.softmax(
           b.index(0), numExperts, /*isMember=*/nullptr,
@@ -124,20 +135,31 @@ void ExpertChoiceRule::scoreGroup(Value low, Value high) {
   });
 }
 
-/// Fills the slots from `first` on. Over tokens the score of a column increases
-/// in its logit, and a score can underflow into a false tie.
+/// What an expert compares. Over tokens the score of a column increases in its
+/// logit, and a score can underflow into a false tie, as an assignment can.
+Value ExpertChoiceRule::keyOf(Value token, Value expert) {
+  if (assignment)
+    return assignment->getLog(token, expert);
+  return b.load(isOverTokens() ? logits : scores, {token, expert});
+}
+
+Value ExpertChoiceRule::weightOf(Value token, Value expert) {
+  if (rule.getWeights() == ChoiceWeights::assignment)
+    return math::ExpOp::create(b, assignment->getLog(token, expert));
+  return b.load(scores, {token, expert});
+}
+
+/// Fills the slots from `first` on.
 void ExpertChoiceRule::chooseTokens(Value expert, Value low, Value high,
                                     Value first, Value limit) {
-  Value keys = isOverExperts() ? scores : logits;
   b.loop(low, high,
          [&](Value t) { b.store(b.negate(b.isLive(mask, t)), taken, t); });
   b.visitLargest(
-      low, high, limit, taken,
-      [&](Value t) { return b.load(keys, {t, expert}); },
+      low, high, limit, taken, [&](Value t) { return keyOf(t, expert); },
       [&](Value rank, Value t) {
         Value slot = b.add(first, rank);
         b.store(t, ids, {expert, slot});
-        b.store(b.load(scores, {t, expert}), chosen, {expert, slot});
+        b.store(weightOf(t, expert), chosen, {expert, slot});
         b.store(b.add(b.load(counts, t), b.index(1)), counts, t);
       });
 }
@@ -165,6 +187,8 @@ void ExpertChoiceRule::run() {
     scoreGroup(low, high);
     Value first = b.load(filled, b.index(0));
     Value limit = emitLimit(low, high);
+    if (assignment)
+      assignment->compute(low, high, limit);
     b.loop(numExperts, [&](Value expert) {
       chooseTokens(expert, low, high, first, limit);
     });
@@ -181,7 +205,9 @@ struct LowerRouteExperts : public OpRewritePattern<RouteExpertsOp> {
     auto attr = dyn_cast<ExpertChoiceAttr>(op.getRouter());
     if (!attr)
       return rewriter.notifyMatchFailure(op, "the router is not known");
-    LoopBuilder b(op, rewriter);
+    LoopBuilder b(op, rewriter,
+                  attr.isCapped() ? FloatType(rewriter.getF64Type())
+                                  : loops::getComputeType(op));
     ExpertChoiceRule rule(b, op, attr);
     rule.run();
     rewriter.replaceOp(

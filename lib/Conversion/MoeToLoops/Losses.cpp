@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "LoopBuilder.h"
+#include "Losses.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/PatternMatch.h"
 
@@ -14,35 +14,16 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::loops;
 
-namespace {
+static Value isPositive(LoopBuilder &b, Value count) {
+  return arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, count,
+                               b.real(0.0));
+}
 
-/// The loss of one group of tokens.
-class GroupLoss {
-public:
-  GroupLoss(LoopBuilder &b, AuxLossOp op)
-      : b(b), op(op), scores(b.input(op.getScores())),
-        ids(b.input(op.getIds())), mask(b.input(op.getTokenMask())),
-        numExperts(b.size(scores, 1)) {}
+//===----------------------------------------------------------------------===//
+// What losses share
+//===----------------------------------------------------------------------===//
 
-  /// How many tokens take part.
-  Value countTokens(Value low, Value high);
-  Value emit(Value low, Value high, Value count);
-
-private:
-  Value sumLive(Value low, Value high, llvm::function_ref<Value(Value)> term);
-  Value sumScores(Value expert, Value low, Value high);
-  Value emitBalance(Value low, Value high, Value count);
-  Value emitImportance(Value low, Value high);
-  Value emitZ(Value low, Value high, Value count);
-
-  LoopBuilder &b;
-  AuxLossOp op;
-  Value scores, ids, mask; ///< Operands; null where absent.
-  Value numExperts;
-};
-
-/// The sum of term(token) over the tokens that take part.
-Value GroupLoss::sumLive(Value low, Value high,
+Value TokenSums::sumLive(Value low, Value high,
                          llvm::function_ref<Value(Value)> term) {
   return b.sum(low, high, [&](Value t) {
     return b.pick(
@@ -51,40 +32,145 @@ Value GroupLoss::sumLive(Value low, Value high,
   });
 }
 
-Value GroupLoss::countTokens(Value low, Value high) {
+Value TokenSums::countTokens(Value low, Value high) {
   return sumLive(low, high, [&](Value) { return b.real(1.0); });
 }
 
+Value TokenSums::emitSquaredVariation(Value count, bool isUnbiased, double eps,
+                                      llvm::function_ref<Value(Value)> term) {
+  Value width = b.toReal(count);
+  Value mean = b.div(b.sum(b.index(0), count, term), width);
+  Value squares = b.sum(b.index(0), count, [&](Value at) {
+    Value distance = b.sub(term(at), mean);
+    return b.mul(distance, distance);
+  });
+  Value divisor = width;
+  if (isUnbiased)
+    divisor = b.larger(b.sub(width, b.real(1.0)), b.real(1.0));
+  return b.div(b.div(squares, divisor), b.add(b.mul(mean, mean), b.real(eps)));
+}
+
+Value loops::emitGroupMean(LoopBuilder &b, Operation *op, Value offsets,
+                           Value numTokens, TokenSums &sums,
+                           const APFloat &coefficient, GroupLossBody body) {
+  if (offsets)
+    b.checkGroups(op, offsets, numTokens);
+  Type type = op->getResult(0).getType();
+  Value loss = b.output(type, {});
+  // The sum of the losses of groups that have tokens, and their number.
+  FloatType real = b.getComputeType();
+  Value total = b.scratch(real, {}), groups = b.scratch(real, {});
+  b.fill(total, b.real(0.0));
+  b.fill(groups, b.real(0.0));
+  b.loopGroups(offsets, numTokens, [&](Value low, Value high) {
+    Value count = sums.countTokens(low, high);
+    b.when(isPositive(b, count), [&] {
+      Value sum = b.add(b.load(total, {}), body(low, high, count));
+      b.store(sum, total, {});
+      b.store(b.add(b.load(groups, {}), b.real(1.0)), groups, {});
+    });
+  });
+  Value numGroups = b.load(groups, {});
+  Value mean = b.pick(
+      real, isPositive(b, numGroups),
+      [&] { return b.div(b.load(total, {}), numGroups); },
+      [&] { return b.real(0.0); });
+  b.store(b.mul(mean, b.real(coefficient)), loss, {});
+  return b.tensorOf(loss, type);
+}
+
+//===----------------------------------------------------------------------===//
+// AuxLossOp
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// The loss of one group of tokens.
+class GroupLoss : public TokenSums {
+public:
+  GroupLoss(LoopBuilder &b, AuxLossOp op)
+      : TokenSums(b, b.input(op.getTokenMask())), op(op),
+        scores(b.input(op.getScores())), ids(b.input(op.getIds())),
+        numExperts(b.size(scores, 1)),
+        taken(b.scratch(b.getI1Type(), numExperts)) {
+    if (op.getKind() == AuxLossKind::token_balance)
+      shares = b.scratch(b.getComputeType(), {b.size(scores, 0), numExperts});
+  }
+
+  Value emit(Value low, Value high, Value count);
+
+private:
+  Value score(Value token, Value e) { return b.load(scores, {token, e}); }
+  Value sumExperts(llvm::function_ref<Value(Value)> term) {
+    return b.sum(b.index(0), numExperts, term);
+  }
+  Value sumScores(Value expert, Value low, Value high);
+  Value countSlots(Value expert, Value low, Value high, Value firstSlot,
+                   Value lastSlot);
+  Value emitBalance(Value low, Value high, Value count);
+  Value emitPlace(Value low, Value high, Value count, int64_t place,
+                  llvm::function_ref<Value(Value token, Value e)> share);
+  Value shareOfRest(Value token, Value e);
+  Value emitZ(Value low, Value high, Value count);
+  Value emitTrimmedLasso(Value low, Value high, Value count);
+  Value emitEntropy(Value low, Value high, Value count);
+  Value emitTokenBalance(Value low, Value high, Value count);
+  Value emitL1Balance(Value low, Value high, Value count);
+
+  AuxLossOp op;
+  Value scores, ids; ///< Operands; null where absent.
+  Value numExperts;
+  Value taken;  ///< [R]
+  Value shares; ///< [T, R] of token_balance
+};
+
 Value GroupLoss::sumScores(Value expert, Value low, Value high) {
-  return sumLive(low, high,
-                 [&](Value t) { return b.load(scores, {t, expert}); });
+  return sumLive(low, high, [&](Value t) { return score(t, expert); });
+}
+
+/// The slots from the first to before the last that chose an expert.
+Value GroupLoss::countSlots(Value expert, Value low, Value high,
+                            Value firstSlot, Value lastSlot) {
+  return sumLive(low, high, [&](Value t) {
+    return b.sum(firstSlot, lastSlot, [&](Value slot) {
+      Value isChosen = b.equal(b.load(ids, {t, slot}), expert);
+      return b.select(isChosen, b.real(1.0), b.real(0.0));
+    });
+  });
 }
 
 /// R * sum_e (slots that chose e / T) * (mean score of e)
 Value GroupLoss::emitBalance(Value low, Value high, Value count) {
-  Value sum = b.sum(b.index(0), numExperts, [&](Value e) {
-    Value chosen = sumLive(low, high, [&](Value t) {
-      return b.sum(b.index(0), b.size(ids, 1), [&](Value slot) {
-        Value isChosen = b.equal(b.load(ids, {t, slot}), e);
-        return b.select(isChosen, b.real(1.0), b.real(0.0));
-      });
-    });
+  Value numSlots = b.size(ids, 1);
+  Value sum = sumExperts([&](Value e) {
+    Value chosen = countSlots(e, low, high, b.index(0), numSlots);
+    if (op.getPerSlot())
+      chosen = b.div(chosen, b.toReal(numSlots));
     return b.mul(b.div(chosen, count), b.div(sumScores(e, low, high), count));
   });
   return b.mul(b.toReal(numExperts), sum);
 }
 
-/// Population variance over squared mean, of the summed scores of the experts.
-Value GroupLoss::emitImportance(Value low, Value high) {
+/// R^2 * mean_e (tokens whose slot chose e / T) * (mean share of e)
+Value GroupLoss::emitPlace(
+    Value low, Value high, Value count, int64_t place,
+    llvm::function_ref<Value(Value token, Value e)> share) {
   Value width = b.toReal(numExperts);
-  Value mean = b.div(b.sum(b.index(0), numExperts,
-                           [&](Value e) { return sumScores(e, low, high); }),
-                     width);
-  Value squares = b.sum(b.index(0), numExperts, [&](Value e) {
-    Value distance = b.sub(sumScores(e, low, high), mean);
-    return b.mul(distance, distance);
+  Value sum = sumExperts([&](Value e) {
+    Value chosen = countSlots(e, low, high, b.index(place), b.index(place + 1));
+    Value shares = sumLive(low, high, [&](Value t) { return share(t, e); });
+    return b.mul(b.div(chosen, count), b.div(shares, count));
   });
-  return b.div(b.div(squares, width), b.mul(mean, mean));
+  return b.mul(b.mul(width, width), b.div(sum, width));
+}
+
+/// A score over the sum of a token's scores, both without its first expert's.
+Value GroupLoss::shareOfRest(Value token, Value e) {
+  Value first = b.load(ids, {token, b.index(0)});
+  auto rest = [&](Value expert) {
+    return b.select(b.equal(expert, first), b.real(0.0), score(token, expert));
+  };
+  return b.div(rest(e), b.add(sumExperts(rest), b.real(1e-9)));
 }
 
 /// Mean over tokens of logsumexp(scores[t, :])^2.
@@ -92,10 +178,10 @@ Value GroupLoss::emitZ(Value low, Value high, Value count) {
   Value sum = sumLive(low, high, [&](Value t) {
     Value max = b.fold(b.index(0), numExperts, b.negativeInfinity(),
                        [&](Value e, ValueRange so) -> SmallVector<Value> {
-                         return {b.larger(so[0], b.load(scores, {t, e}))};
+                         return {b.larger(so[0], score(t, e))};
                        })[0];
-    Value total = b.sum(b.index(0), numExperts, [&](Value e) -> Value {
-      return math::ExpOp::create(b, b.sub(b.load(scores, {t, e}), max));
+    Value total = sumExperts([&](Value e) -> Value {
+      return math::ExpOp::create(b, b.sub(score(t, e), max));
     });
     Value logSum = b.add(max, math::LogOp::create(b, total));
     return b.mul(logSum, logSum);
@@ -103,14 +189,92 @@ Value GroupLoss::emitZ(Value low, Value high, Value count) {
   return b.div(sum, count);
 }
 
+/// Mean over tokens of what the k largest leave.
+Value GroupLoss::emitTrimmedLasso(Value low, Value high, Value count) {
+  Value k =
+      b.smallerIndex(b.index(static_cast<int64_t>(*op.getK())), numExperts);
+  Value sum = sumLive(low, high, [&](Value t) {
+    b.fill(taken, b.boolean(false));
+    b.visitLargest(
+        b.index(0), numExperts, k, taken, [&](Value e) { return score(t, e); },
+        [](Value, Value) {});
+    return sumExperts([&](Value e) {
+      return b.select(b.load(taken, e), b.real(0.0), score(t, e));
+    });
+  });
+  return b.div(sum, count);
+}
+
+/// Mean over tokens of -sum p log p.
+Value GroupLoss::emitEntropy(Value low, Value high, Value count) {
+  Value sum = sumLive(low, high, [&](Value t) {
+    return sumExperts([&](Value e) {
+      Value p = score(t, e);
+      Value isZero =
+          arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, p, b.real(0.0));
+      return b.pick(
+          b.getComputeType(), isZero, [&] { return b.real(0.0); },
+          [&] { return b.mul(p, math::LogOp::create(b, p)); });
+    });
+  });
+  return b.sub(b.real(0.0), b.div(sum, count));
+}
+
+/// T^2 * mean over tokens of the squared mean over experts of a softmax over
+/// tokens.
+Value GroupLoss::emitTokenBalance(Value low, Value high, Value count) {
+  b.loop(numExperts, [&](Value e) {
+    b.softmax(
+        low, high, [&](Value t) { return b.isLive(mask, t); },
+        [&](Value t) { return score(t, e); },
+        [&](Value t, Value share) { b.store(share, shares, {t, e}); });
+  });
+  Value sum = sumLive(low, high, [&](Value t) {
+    Value mean =
+        b.div(sumExperts([&](Value e) { return b.load(shares, {t, e}); }),
+              b.toReal(numExperts));
+    return b.mul(mean, mean);
+  });
+  return b.mul(b.mul(count, count), b.div(sum, count));
+}
+
+/// R / (k T^2) * sum_e (tokens with a positive score) * (sum of scores)
+Value GroupLoss::emitL1Balance(Value low, Value high, Value count) {
+  Value sum = sumExperts([&](Value e) {
+    Value open = sumLive(low, high, [&](Value t) {
+      return b.select(isPositive(b, score(t, e)), b.real(1.0), b.real(0.0));
+    });
+    return b.mul(open, sumScores(e, low, high));
+  });
+  Value k = b.real(static_cast<double>(*op.getK()));
+  Value divisor = b.mul(k, b.mul(count, count));
+  return b.div(b.mul(b.toReal(numExperts), sum), divisor);
+}
+
 Value GroupLoss::emit(Value low, Value high, Value count) {
   switch (op.getKind()) {
   case AuxLossKind::balance:
     return emitBalance(low, high, count);
+  case AuxLossKind::first_place:
+    return emitPlace(low, high, count, 0,
+                     [&](Value t, Value e) { return score(t, e); });
+  case AuxLossKind::second_place:
+    return emitPlace(low, high, count, 1,
+                     [&](Value t, Value e) { return shareOfRest(t, e); });
   case AuxLossKind::importance:
-    return emitImportance(low, high);
+    return emitSquaredVariation(
+        numExperts, op.getUnbiased(), op.getEpsOrZero(),
+        [&](Value e) { return sumScores(e, low, high); });
   case AuxLossKind::z:
     return emitZ(low, high, count);
+  case AuxLossKind::trimmed_lasso:
+    return emitTrimmedLasso(low, high, count);
+  case AuxLossKind::entropy:
+    return emitEntropy(low, high, count);
+  case AuxLossKind::token_balance:
+    return emitTokenBalance(low, high, count);
+  case AuxLossKind::l1_balance:
+    return emitL1Balance(low, high, count);
   }
   llvm_unreachable("all kinds are covered");
 }
@@ -123,37 +287,13 @@ struct LowerAuxLoss : public OpRewritePattern<AuxLossOp> {
     LoopBuilder b(op, rewriter);
     Value numTokens = b.size(b.input(op.getScores()), 0);
     Value offsets = b.input(op.getGroupOffsets());
-    if (offsets)
-      b.checkGroups(op, offsets, numTokens);
-    Value loss = b.output(op.getLoss().getType(), {});
-    // The sum of the losses of groups that have tokens, and their number.
-    FloatType real = b.getComputeType();
-    Value total = b.scratch(real, {}), groups = b.scratch(real, {});
-    b.fill(total, b.real(0.0));
-    b.fill(groups, b.real(0.0));
-    GroupLoss groupLoss(b, op);
-    b.loopGroups(offsets, numTokens, [&](Value low, Value high) {
-      Value count = groupLoss.countTokens(low, high);
-      b.when(isPositive(b, count), [&] {
-        Value sum = b.add(b.load(total, {}), groupLoss.emit(low, high, count));
-        b.store(sum, total, {});
-        b.store(b.add(b.load(groups, {}), b.real(1.0)), groups, {});
-      });
-    });
-    Value numGroups = b.load(groups, {});
-    Value mean = b.pick(
-        real, isPositive(b, numGroups),
-        [&] { return b.div(b.load(total, {}), numGroups); },
-        [&] { return b.real(0.0); });
-    b.store(b.mul(mean, b.real(op.getCoefficient())), loss, {});
-    rewriter.replaceOp(op, b.tensorOf(loss, op.getLoss().getType()));
+    GroupLoss loss(b, op);
+    rewriter.replaceOp(
+        op, emitGroupMean(b, op, offsets, numTokens, loss, op.getCoefficient(),
+                          [&](Value low, Value high, Value count) {
+                            return loss.emit(low, high, count);
+                          }));
     return success();
-  }
-
-private:
-  static Value isPositive(LoopBuilder &b, Value count) {
-    return arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, count,
-                                 b.real(0.0));
   }
 };
 

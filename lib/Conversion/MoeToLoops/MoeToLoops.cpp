@@ -7,7 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Conversion/MoeToLoops.h"
-#include "LoopBuilder.h"
+#include "Losses.h"
 #include "Subsets.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
@@ -33,6 +33,8 @@ void moe::populateMoeToLoopsPatterns(RewritePatternSet &patterns) {
   loops::populateSlotPatterns(patterns);
   loops::populateTokenPatterns(patterns);
   loops::populateLossPatterns(patterns);
+  loops::populateNoisePatterns(patterns);
+  loops::populateTrainingPatterns(patterns);
   loops::populateDispatchPatterns(patterns);
   loops::populateExpertPatterns(patterns);
   loops::populatePrimitivePatterns(patterns);

@@ -283,26 +283,9 @@ public:
 
 private:
   Value shift(Value token, Value e) {
-    if (router.getNoise() == NoiseKind::gumbel)
-      return b.mul(b.real(router.getTemperature()), gumbel(token, e));
-    Value odd = b.rem(e, b.index(2));
-    Value even = b.sub(e, odd);
-    Value radius =
-        math::SqrtOp::create(b, b.mul(b.real(-2.0), logUniform(token, even)));
-    Value turn = uniform(token, b.add(even, b.index(1)));
-    Value angle = b.mul(turn, b.real(6.283185307179586));
-    Value part =
-        b.select(b.equal(odd, b.index(0)), math::CosOp::create(b, angle),
-                 math::SinOp::create(b, angle));
-    Value sigma = b.real(router.getStd());
-    if (router.getNoise() == NoiseKind::learned) {
-      // log(1 + exp(x)) is x where exp would overflow.
-      Value raw = b.load(noise, {token, e});
-      Value power = math::ExpOp::create(b, b.smaller(raw, b.real(500.0)));
-      Value plus = b.larger(raw, math::Log1pOp::create(b, power));
-      sigma = b.add(plus, b.real(router.getFloor()));
-    }
-    return b.mul(sigma, b.mul(radius, part));
+    Value raw = noise ? b.load(noise, {token, e}) : Value();
+    return emitNoise(b, router.getSettings(), raw, e,
+                     [&](Value draw) { return uniform(token, draw); });
   }
 
   NoisyTopKAttr router;

@@ -67,6 +67,15 @@ private:
   Value margins;                  ///< [E]
 };
 
+/// The standard deviation of normal or learned noise; `raw` is what softplus
+/// is taken of, null for normal noise.
+Value emitSigma(LoopBuilder &b, const NoiseSettings &settings, Value raw);
+
+/// What training adds to an expert's logit.
+Value emitNoise(LoopBuilder &b, const NoiseSettings &settings, Value raw,
+                Value expert, llvm::function_ref<Value(Value draw)> uniform);
+
+void populateNoisePatterns(RewritePatternSet &patterns);
 void populateSubsetPatterns(RewritePatternSet &patterns);
 
 /// The i64 number of a token.

@@ -101,11 +101,17 @@ func.func private @capacity() attributes {
 // CHECK-LABEL: @expert_choice
 // CHECK-SAME: a = #moe.expert_choice<capacity = <factor = 2.000000e+00>>
 // CHECK-SAME: b = #moe.expert_choice<capacity = <fixed = 3>, axis = tokens, normalize = sum>
+// CHECK-SAME: c = #moe.expert_choice<capacity = <>, cap = 1.500000e+00>
+// CHECK-SAME: d = #moe.expert_choice<capacity = <>, normalize = sum, cap = 2.000000e+00, strength = 1.000000e-01, sweeps = 7, weights = assignment>
 func.func private @expert_choice() attributes {
   a = #moe.expert_choice<capacity = <factor = 2.0>, axis = experts,
                          normalize = none>,
   b = #moe.expert_choice<normalize = sum, axis = tokens,
-                         capacity = <fixed = 3>>
+                         capacity = <fixed = 3>>,
+  c = #moe.expert_choice<cap = 1.5, strength = 1.0e-3, sweeps = 100,
+                         weights = scores, capacity = <>>,
+  d = #moe.expert_choice<capacity = <>, normalize = sum, cap = 2.0,
+                         weights = assignment, sweeps = 7, strength = 0.1>
 }
 
 //===----------------------------------------------------------------------===//
@@ -149,17 +155,24 @@ func.func private @activation() attributes {
 //===----------------------------------------------------------------------===//
 
 // CHECK-LABEL: @enumerations
-// CHECK-SAME: aux = [#moe.aux_loss<balance>, #moe.aux_loss<importance>, #moe.aux_loss<z>]
+// CHECK-SAME: aux = [#moe.aux_loss<balance>, #moe.aux_loss<importance>, #moe.aux_loss<z>, #moe.aux_loss<trimmed_lasso>, #moe.aux_loss<entropy>, #moe.aux_loss<first_place>, #moe.aux_loss<second_place>, #moe.aux_loss<token_balance>, #moe.aux_loss<l1_balance>]
 // CHECK-SAME: choice = [#moe.choice<token>, #moe.choice<expert>]
+// CHECK-SAME: noise = [#moe.noise<learned>, #moe.noise<normal>, #moe.noise<gumbel>]
 // CHECK-SAME: projection = [#moe.projection<up>, #moe.projection<down>, #moe.projection<up_bias>]
 // CHECK-SAME: queue = [#moe.queue<first_come>, #moe.queue<prioritized>]
 // CHECK-SAME: score = [#moe.score<softmax>, #moe.score<sigmoid>, #moe.score<sqrt_softplus>, #moe.score<none>]
+// CHECK-SAME: threshold = [#moe.load_threshold<kth_excluding>, #moe.load_threshold<kth>]
 func.func private @enumerations() attributes {
-  aux = [#moe.aux_loss<balance>, #moe.aux_loss<importance>, #moe.aux_loss<z>],
+  aux = [#moe.aux_loss<balance>, #moe.aux_loss<importance>, #moe.aux_loss<z>,
+         #moe.aux_loss<trimmed_lasso>, #moe.aux_loss<entropy>,
+         #moe.aux_loss<first_place>, #moe.aux_loss<second_place>,
+         #moe.aux_loss<token_balance>, #moe.aux_loss<l1_balance>],
   choice = [#moe.choice<token>, #moe.choice<expert>],
+  noise = [#moe.noise<learned>, #moe.noise<normal>, #moe.noise<gumbel>],
   projection = [#moe.projection<up>, #moe.projection<down>,
                 #moe.projection<up_bias>],
   queue = [#moe.queue<first_come>, #moe.queue<prioritized>],
   score = [#moe.score<softmax>, #moe.score<sigmoid>,
-           #moe.score<sqrt_softplus>, #moe.score<none>]
+           #moe.score<sqrt_softplus>, #moe.score<none>],
+  threshold = [#moe.load_threshold<kth_excluding>, #moe.load_threshold<kth>]
 }

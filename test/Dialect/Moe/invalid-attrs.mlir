@@ -151,6 +151,36 @@ func.func private @f() attributes {
 
 // -----
 
+// expected-error @+2 {{cap is negative or not finite}}
+func.func private @f() attributes {
+  a = #moe.expert_choice<capacity = <>, cap = -1.0>}
+
+// -----
+
+// expected-error @+2 {{strength is not positive or not finite}}
+func.func private @f() attributes {
+  a = #moe.expert_choice<capacity = <>, cap = 1.0, strength = 0.0>}
+
+// -----
+
+// expected-error @+2 {{0 sweeps are not within 1 to 2147483647}}
+func.func private @f() attributes {
+  a = #moe.expert_choice<capacity = <>, cap = 1.0, sweeps = 0>}
+
+// -----
+
+// expected-error @+2 {{a cap needs scores over the experts of a token}}
+func.func private @f() attributes {
+  a = #moe.expert_choice<capacity = <>, cap = 1.0, axis = tokens>}
+
+// -----
+
+// expected-error @+2 {{without a cap there is no assignment to weigh by}}
+func.func private @f() attributes {
+  a = #moe.expert_choice<capacity = <>, weights = assignment>}
+
+// -----
+
 //===----------------------------------------------------------------------===//
 // layout, activation
 //===----------------------------------------------------------------------===//

@@ -510,7 +510,7 @@ func.func @limit_capacity_queue(%ids: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
 //===----------------------------------------------------------------------===//
 
 func.func @aux_loss_c1_without(%s: tensor<?x8xf32>) {
-  // expected-error @+1 {{takes ids for the balance loss and for no other (aux_loss_c1)}}
+  // expected-error @+1 {{takes ids for balance, first_place and second_place and for no other (aux_loss_c1)}}
   %0 = moe.aux_loss <balance> %s coefficient 1.0
       : tensor<?x8xf32> -> tensor<f32>
   return
@@ -519,7 +519,7 @@ func.func @aux_loss_c1_without(%s: tensor<?x8xf32>) {
 // -----
 
 func.func @aux_loss_c1_with(%s: tensor<?x8xf32>, %ids: tensor<?x2xi32>) {
-  // expected-error @+1 {{takes ids for the balance loss and for no other (aux_loss_c1)}}
+  // expected-error @+1 {{takes ids for balance, first_place and second_place and for no other (aux_loss_c1)}}
   %0 = moe.aux_loss <z> %s ids(%ids : tensor<?x2xi32>) coefficient 1.0
       : tensor<?x8xf32> -> tensor<f32>
   return
@@ -554,7 +554,7 @@ func.func @aux_loss_c3_width(%s: tensor<?x?xf32>) {
 // -----
 
 func.func @aux_loss_c3_slots(%s: tensor<?x8xf32>, %ids: tensor<?x?xi32>) {
-  // expected-error @+1 {{ids has k = ?, which must be static (aux_loss_c3)}}
+  // expected-error @+1 {{ids has K = ?, which must be static (aux_loss_c3)}}
   %0 = moe.aux_loss <balance> %s ids(%ids : tensor<?x?xi32>) coefficient 1.0
       : tensor<?x8xf32> -> tensor<f32>
   return

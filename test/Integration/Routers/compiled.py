@@ -98,6 +98,8 @@ def subset_op(
     elif kind == "covariance":
         out, types, operands = row, f"{row}, {row}", "%x, %v"
         inputs.append(("v", row))
+    elif kind == "entropy":
+        out, types, operands = f"tensor<?x{dtype}>", row, "%x"
     elif kind == "log_prob":
         out, types = f"tensor<?x{dtype}>", f"{row}, {ids}"
         operands = "%x, %i"

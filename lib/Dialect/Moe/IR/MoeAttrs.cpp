@@ -109,13 +109,26 @@ LogicalResult CapacityAttr::verify(EmitError emitError, int64_t fixed,
 //===----------------------------------------------------------------------===//
 
 LogicalResult ExpertChoiceAttr::verify(EmitError emitError,
-                                       CapacityAttr capacity, ChoiceAxis,
-                                       Normalize normalize) {
+                                       CapacityAttr capacity, ChoiceAxis axis,
+                                       Normalize normalize, APFloat cap,
+                                       APFloat strength, int64_t sweeps,
+                                       ChoiceWeights weights) {
   if (capacity.getPer() != CapacityPer::tokens)
     return emitError() << "experts that choose have no slots a token; their "
                           "capacity is per tokens";
   if (normalize == Normalize::pnorm)
     return emitError() << "expert choice divides by a count or not at all";
+  if (!isFiniteNotNegative(cap))
+    return emitError() << "cap is negative or not finite";
+  if (!isFiniteNotNegative(strength) || strength.isZero())
+    return emitError() << "strength is not positive or not finite";
+  if (sweeps < 1 || sweeps > kMaxCapacity)
+    return emitError() << sweeps << " sweeps are not within 1 to "
+                       << kMaxCapacity;
+  if (!cap.isZero() && axis != ChoiceAxis::experts)
+    return emitError() << "a cap needs scores over the experts of a token";
+  if (cap.isZero() && weights == ChoiceWeights::assignment)
+    return emitError() << "without a cap there is no assignment to weigh by";
   return success();
 }
 

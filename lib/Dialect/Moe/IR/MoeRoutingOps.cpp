@@ -260,18 +260,46 @@ LimitCapacityOp::reifyResultShapes(OpBuilder &b,
   return success();
 }
 
+/// The settings that belong to some kinds of loss alone.
+static LogicalResult verifySettings(AuxLossOp op) {
+  AuxLossKind kind = op.getKind();
+  bool takesK =
+      kind == AuxLossKind::trimmed_lasso || kind == AuxLossKind::l1_balance;
+  if (takesK != op.getK().has_value() || op.getK().value_or(1) < 1)
+    return op.emitOpError("takes k, at least 1, for trimmed_lasso and "
+                          "l1_balance and for no other (aux_loss_c5)");
+  if (op.getPerSlot() && kind != AuxLossKind::balance)
+    return op.emitOpError("takes per_slot for balance alone (aux_loss_c6)");
+  if ((op.getUnbiased() || op.getEps()) && kind != AuxLossKind::importance)
+    return op.emitOpError(
+        "takes unbiased and eps for importance alone (aux_loss_c6)");
+  if (!isFiniteNotNegative(op.getEpsOrZero()))
+    return op.emitOpError("eps is negative or not finite (aux_loss_c7)");
+  return success();
+}
+
 LogicalResult AuxLossOp::verify() {
-  if ((getKind() == AuxLossKind::balance) != static_cast<bool>(getIds()))
-    return emitOpError(
-        "takes ids for the balance loss and for no other (aux_loss_c1)");
+  AuxLossKind kind = getKind();
+  bool takesIds = kind == AuxLossKind::balance ||
+                  kind == AuxLossKind::first_place ||
+                  kind == AuxLossKind::second_place;
+  if (takesIds != static_cast<bool>(getIds()))
+    return emitOpError("takes ids for balance, first_place and second_place "
+                       "and for no other (aux_loss_c1)");
   SmallVector<NamedDim> tokens = {{"scores", dimOf(getScores(), 0)}};
   appendDim(tokens, "ids", getIds(), 0);
   appendDim(tokens, "mask", getTokenMask(), 0);
   if (failed(verifySameDim(*this, "aux_loss_c2", "T", tokens)) ||
       failed(verifySameStaticDim(*this, "aux_loss_c3", "R",
                                  {{"scores", dimOf(getScores(), 1)}})) ||
-      (getIds() && failed(verifySameStaticDim(*this, "aux_loss_c3", "k",
+      (getIds() && failed(verifySameStaticDim(*this, "aux_loss_c3", "K",
                                               {{"ids", dimOf(getIds(), 1)}}))))
+    return failure();
+  int64_t needed = kind == AuxLossKind::second_place ? 2 : 1;
+  if (getIds() && dimOf(getIds(), 1) < needed)
+    return emitOpError("needs ids of at least ")
+           << needed << " slots (aux_loss_c8)";
+  if (failed(verifySettings(*this)))
     return failure();
   return verifyFinite(*this, "aux_loss_c4", "coefficient", getCoefficient());
 }

@@ -128,6 +128,11 @@ inline LogicalResult verifyFinite(Operation *op, StringRef label,
   return op->emitOpError() << name << " is not finite (" << label << ")";
 }
 
+/// Not NaN, not infinite, not negative.
+inline bool isFiniteNotNegative(double value) {
+  return value >= 0.0 && value <= std::numeric_limits<double>::max();
+}
+
 /// Appends a dimension for each optional operand that is present.
 inline void appendDim(SmallVectorImpl<NamedDim> &dims, StringRef owner,
                       Value value, unsigned dim) {

@@ -171,7 +171,11 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
       return signalPassFailure();
     }
     erased.clear();
-    getOperation()->walk([](Operation *op) { remarkOnTokens(op); });
+    IRRewriter rewriter(&getContext());
+    getOperation()->walk([&](Operation *op) {
+      remarkOnTokens(op);
+      splitScore(rewriter, op);
+    });
     // Routes take the ops that feed them into their loops; then what feeds no
     // route, from the last op to the first.
     SmallVector<Operation *> roots, feeders;
@@ -209,6 +213,42 @@ private:
     if (isa<RouteSlotsOp>(op) && comesFromGate(op->getOperand(0)))
       op->emitRemark("not fused with the gate in front: a slot is an average "
                      "of all tokens of a group");
+  }
+
+  /// A global router's softmax over a token's experts or slots is no more
+  /// global than a score: it leaves the selection per group and joins the gate.
+  static void splitScore(IRRewriter &rewriter, Operation *op) {
+    auto score = [&](Value logits, RankedTensorType type) -> Value {
+      rewriter.setInsertionPoint(op);
+      return ScoreOp::create(
+          rewriter, op->getLoc(), type, logits,
+          ScoreKindAttr::get(op->getContext(), ScoreKind::softmax),
+          rewriter.getF64FloatAttr(0.0));
+    };
+    if (auto route = dyn_cast<RouteSlotsOp>(op);
+        route && !route.getTokenMask() && !route.getCombine().use_empty()) {
+      rewriter.replaceAllUsesWith(
+          route.getCombine(),
+          score(route.getLogits(), route.getCombine().getType()));
+    }
+    auto route = dyn_cast<RouteExpertsOp>(op);
+    auto choice =
+        route ? dyn_cast<ExpertChoiceAttr>(route.getRouter()) : nullptr;
+    // A cap wants scores in f64.
+    if (!choice || choice.isCapped() || choice.getAxis() != ChoiceAxis::experts)
+      return;
+    RankedTensorType type = route.getLogits().getType();
+    bool isWide = type.getElementType().isF64() ||
+                  route.getWeights().getType().getElementType().isF64();
+    Value scores =
+        score(route.getLogits(), type.clone(isWide ? Type(rewriter.getF64Type())
+                                                   : rewriter.getF32Type()));
+    rewriter.modifyOpInPlace(route, [&] {
+      route.getLogitsMutable().assign(scores);
+      route.setRouterAttr(
+          ExpertChoiceAttr::get(choice.getContext(), choice.getCapacity(),
+                                ChoiceAxis::given, choice.getNormalize()));
+    });
   }
 
   LogicalResult fuse(Operation *root) {

@@ -124,6 +124,14 @@ void SizeClasses::visitLayerOp(Operation *op) {
                        route.getTokenMask()});
   if (auto loss = dyn_cast<AuxLossOp>(op))
     return uniteFirst({loss.getScores(), loss.getIds(), loss.getTokenMask()});
+  if (auto loss = dyn_cast<LoadLossOp>(op))
+    return uniteFirst({loss.getClean(), loss.getNoisy(), loss.getSigma(),
+                       loss.getTokenMask()});
+  if (auto load = dyn_cast<ExpertLoadOp>(op))
+    return uniteFirst({load.getIds(), load.getWeights()});
+  if (auto noise = dyn_cast<NoisyLogitsOp>(op))
+    return uniteFirst({noise.getLogits(), noise.getNoise(), noise.getNoisy(),
+                       noise.getSigma()});
   if (auto experts = dyn_cast<ExpertsOp>(op))
     return uniteFirst({experts.getRows(), experts.getOutput()});
   if (auto dispatch = dyn_cast<DispatchOp>(op)) {

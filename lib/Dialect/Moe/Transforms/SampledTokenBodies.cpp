@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
+#include "moe/Dialect/Moe/Utils/NoiseBody.h"
 #include "moe/Dialect/Moe/Utils/SubsetBody.h"
 
 using namespace mlir;
@@ -297,45 +298,10 @@ public:
   TokenBodyResult build();
 
 private:
-  Value emitNoisyRow();
-  Value sigmaOf(Value expert);
   SmallVector<Value> weighChosen(ValueRange logits, ValueRange absent);
 
   NoisyTopKAttr router;
 };
-
-Value NoisyTopKBody::sigmaOf(Value expert) {
-  if (router.getNoise() == NoiseKind::normal)
-    return real(router.getStd().convertToDouble());
-  if (router.getNoise() == NoiseKind::gumbel)
-    return real(router.getTemperature().convertToDouble());
-  // softplus(x) = max(x, 0) + log(1 + exp(-|x|)).
-  Value raw = read(in.noise, expert);
-  Value distance = math::AbsFOp::create(b, raw);
-  Value small =
-      math::Log1pOp::create(b, exp(arith::NegFOp::create(b, distance)));
-  Value positive = arith::MaximumFOp::create(b, raw, real(0.0));
-  return add(add(positive, small), real(router.getFloor().convertToDouble()));
-}
-
-Value NoisyTopKBody::emitNoisyRow() {
-  bool isGumbel = router.getNoise() == NoiseKind::gumbel;
-  bool isStandard = isGumbel && router.getTemperature().isExactlyValue(1.0);
-  auto spread = [&](ArrayRef<Value> words) -> SmallVector<Value> {
-    if (isGumbel)
-      return llvm::map_to_vector(
-          words, [&](Value word) { return emitGumbel(*this, word); });
-    auto [first, second] = emitNormals(*this, words[0], words[1]);
-    auto [third, fourth] = emitNormals(*this, words[2], words[3]);
-    return {first, second, third, fourth};
-  };
-  return emitDrawnRow(*this, *in.random, in.width, spread,
-                      [&](Value expert, Value noise) {
-                        if (!isStandard)
-                          noise = mul(sigmaOf(expert), noise);
-                        return add(readLogit(expert), noise);
-                      });
-}
 
 /// A softmax over the chosen alone.
 SmallVector<Value> NoisyTopKBody::weighChosen(ValueRange logits,
@@ -359,7 +325,8 @@ TokenBodyResult NoisyTopKBody::build() {
     emitSoftmax();
   Value clean = in.logits;
   if (in.random)
-    in.logits = emitNoisyRow();
+    in.logits = emitNoisyRow(*this, router.getSettings(), *in.random, in.logits,
+                             in.noise, in.width);
   if (router.getWeights() == NoisyWeights::all)
     emitSoftmax();
   SmallVector<Value> logits, absent;

@@ -199,5 +199,6 @@ void moe::registerTilingModels(DialectRegistry &registry) {
     SubsetSampleOp::attachInterface<TokenTiling<SubsetSampleOp>>(*context);
     SubsetLogProbOp::attachInterface<TokenTiling<SubsetLogProbOp>>(*context);
     JitterOp::attachInterface<TokenTiling<JitterOp>>(*context);
+    NoisyLogitsOp::attachInterface<TokenTiling<NoisyLogitsOp>>(*context);
   });
 }

@@ -7,7 +7,7 @@
 //===----------------------------------------------------------------------===//
 //
 // What one token of an op is: a route runs its router's body, the subset ops,
-// moe.philox and moe.jitter have bodies of their own.
+// moe.philox, moe.jitter and moe.noisy_logits have bodies of their own.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
+#include "moe/Dialect/Moe/Utils/NoiseBody.h"
 #include "moe/Dialect/Moe/Utils/SubsetBody.h"
 
 using namespace mlir;
@@ -208,6 +209,48 @@ struct JitterModel
   }
 };
 
+struct NoisyLogitsModel
+    : public TokenBodyOpInterface::ExternalModel<NoisyLogitsModel,
+                                                 NoisyLogitsOp> {
+  SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
+    auto noisy = cast<NoisyLogitsOp>(op);
+    SmallVector<OpOperand *> operands = {&noisy.getLogitsMutable()};
+    if (noisy.getNoise())
+      operands.push_back(&noisy.getNoiseMutable()[0]);
+    return operands;
+  }
+
+  OpOperand *getFirstTokenOperand(Operation *op) const {
+    return &cast<NoisyLogitsOp>(op).getFirstTokenMutable();
+  }
+
+  Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
+                        ValueRange values, Value token, FloatType type) const {
+    auto noisy = cast<NoisyLogitsOp>(op);
+    NoiseSettings settings = noisy.getSettings();
+    BodyBuilder body(b, type);
+    int64_t width = noisy.getLogits().getType().getDimSize(1);
+    Value raw;
+    if (noisy.getNoise())
+      raw = values[noisy.getNoiseMutable()[0].getOperandNumber()];
+    TokenRandom random = {values[noisy.getSeedMutable().getOperandNumber()],
+                          values[noisy.getLayerMutable().getOperandNumber()],
+                          token};
+    Values results = {TokenValue{
+        {}, emitNoisyRow(body, settings, random, values[0], raw, width)}};
+    if (noisy.getSigma())
+      results.push_back(TokenValue{
+          {},
+          body.loop(width, body.makeRow({width}),
+                    [&](Value expert, ValueRange row) -> SmallVector<Value> {
+                      Value sigma =
+                          emitSigma(body, settings, body.read(raw, expert));
+                      return {body.write(sigma, row[0], expert)};
+                    })[0]});
+    return results;
+  }
+};
+
 template <typename... OpTys> void attachSubsetModels(MLIRContext &context) {
   (OpTys::template attachInterface<SubsetModel<OpTys>>(context), ...);
 }
@@ -222,5 +265,6 @@ void moe::registerTokenBodyOpModels(DialectRegistry &registry) {
         *context);
     PhiloxOp::attachInterface<PhiloxModel>(*context);
     JitterOp::attachInterface<JitterModel>(*context);
+    NoisyLogitsOp::attachInterface<NoisyLogitsModel>(*context);
   });
 }

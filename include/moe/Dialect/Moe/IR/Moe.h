@@ -69,6 +69,15 @@ struct TokenValue {
   Value row;
 };
 
+/// The noise that training adds to logits; `std` is of normal noise, `floor` of
+/// learned noise.
+struct NoiseSettings {
+  NoiseKind kind;
+  double std;
+  double floor;
+  double temperature = 1.0; ///< Of Gumbel noise.
+};
+
 /// The sizes that a subset of experts may have, from `min` to `max`.
 struct SubsetBand {
   int64_t min;

@@ -136,23 +136,61 @@ def Moe_ExpertChoiceAttr : Moe_Attr<"ExpertChoice", "expert_choice",
   let summary = "every expert takes the tokens that score highest with it";
   let description = [{
     S = softmax of the logits over the experts of a token (`axis = experts`),
-    or over the tokens of a group for each expert (`axis = tokens`). Expert e
+    or over the tokens of a group for each expert (`axis = tokens`), or the
+    logits themselves, which are scores already (`axis = given`). Expert e
     takes from each group the C tokens with the largest S[., e] (with
     `axis = tokens` compared as logits, the same order without false ties), C by
     `capacity` and at most the group's size; ties to the lower token. Its
     weights are S, divided where `normalize = sum` by max(1, number of experts
     that took the token).
 
-    Source: arXiv 2202.09368; the token axis and the division are the variant
-    of tensorflow/mesh.
+    With `cap` positive a token is taken by about `cap` experts at most: the C
+    tokens of an expert are the largest entries of its row of A [E, T], ties to
+    the lower token, where A maximises <S^T, A> + strength * entropy(A), rows
+    summing to C, columns to at most `cap`, 0 <= A <= 1. A comes from `sweeps`
+    rounds of Dykstra's projections, in log space, from log A = S^T / strength:
+    rows are scaled to sum to C; columns above `cap` down to it; entries at
+    most 1; the two inequalities first undo their own last correction. Weights
+    are S at the ids, or A (`weights = assignment`). Masked tokens are not
+    there, and an expert takes at most the live tokens of a group. Computed in
+    f64 whatever the types, as `strength` divides the error of S; entries are
+    compared as logarithms, which do not underflow into false ties.
 
-    Example: `#moe.expert_choice<capacity = <factor = 2.0>, axis = experts>`
+    Where A is not integral, the ids can exceed the cap. Where E C > cap T there
+    is no solution: the last sweep leaves columns at about `cap`, rows below C,
+    and every expert still takes C tokens. With a NaN in a group's live logits
+    its A is NaN: every expert takes the first live tokens.
+
+    Source: arXiv 2202.09368; the token axis and the division are the variant
+    of tensorflow/mesh. Read about the cap: an entropy-regularised linear
+    program, Dykstra's algorithm. Reconstructed: its constants, `strength` and
+    `sweeps`, the order of the projections, which of S and A the weights are.
+
+    Examples: `#moe.expert_choice<capacity = <factor = 2.0>, axis = experts>`,
+    `#moe.expert_choice<capacity = <factor = 2.0>, cap = 2.0>`
   }];
   let parameters = (ins
     "::mlir::moe::CapacityAttr":$capacity,
     Moe_EnumParam<"ChoiceAxis", "experts">:$axis,
-    Moe_EnumParam<"Normalize", "none">:$normalize
+    Moe_EnumParam<"Normalize", "none">:$normalize,
+    Moe_F64Param<"0.0">:$cap,
+    Moe_F64Param<"1.0e-3">:$strength,
+    Moe_IntParam<"100">:$sweeps,
+    Moe_EnumParam<"ChoiceWeights", "scores">:$weights
   );
+  let builders = [
+    /// Without a cap.
+    AttrBuilder<(ins "::mlir::moe::CapacityAttr":$capacity,
+                     "::mlir::moe::ChoiceAxis":$axis,
+                     "::mlir::moe::Normalize":$normalize), [{
+      return $_get($_ctxt, capacity, axis, normalize, ::llvm::APFloat(0.0),
+                   ::llvm::APFloat(1.0e-3), 100,
+                   ::mlir::moe::ChoiceWeights::scores);
+    }]>
+  ];
+  let extraClassDeclaration = [{
+    bool isCapped() const { return !getCap().isZero(); }
+  }];
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

@@ -38,7 +38,7 @@ def Moe_CapacityPer : Moe_Enum<"CapacityPer", "what a capacity is a share of",
 def Moe_QueueOrder : Moe_Enum<"QueueOrder", "who is served first",
     ["first_come", "prioritized"]>;
 def Moe_ChoiceAxis : Moe_Enum<"ChoiceAxis", "axis of expert choice's score",
-    ["experts", "tokens"]>;
+    ["experts", "tokens", "given"]>;
 def Moe_Choice : Moe_Enum<"Choice", "who chose: tokens or experts",
     ["token", "expert"]>;
 def Moe_Locality : Moe_Enum<"Locality", "what one token's routing depends on",
@@ -71,7 +71,14 @@ def Moe_NormalizeAt : Moe_Enum<"NormalizeAt",
     "when two gates are normalised: before or after some are dropped",
     ["before", "after"]>;
 def Moe_AuxLossKind : Moe_Enum<"AuxLossKind", "auxiliary loss",
-    ["balance", "importance", "z"]>;
+    ["balance", "importance", "z", "trimmed_lasso", "entropy", "first_place",
+     "second_place", "token_balance", "l1_balance"]>;
+def Moe_LoadThreshold : Moe_Enum<"LoadThreshold",
+    "what a noisy logit has to exceed to be chosen",
+    ["kth_excluding", "kth"]>;
+def Moe_ChoiceWeights : Moe_Enum<"ChoiceWeights",
+    "what the weights of a capped expert choice are",
+    ["scores", "assignment"]>;
 def Moe_Projection : Moe_Enum<"Projection", "one of an expert's weights",
     ["up", "down", "up_bias"]>;
 
@@ -85,6 +92,9 @@ def Moe_QueueOrderAttr : Moe_EnumAttr<Moe_QueueOrder, "queue">;
 def Moe_ScoreKindAttr : Moe_EnumAttr<Moe_ScoreKind, "score">;
 def Moe_AuxLossKindAttr : Moe_EnumAttr<Moe_AuxLossKind, "aux_loss">;
 def Moe_EpsModeAttr : Moe_EnumAttr<Moe_EpsMode, "eps_mode">;
+def Moe_NoiseKindAttr : Moe_EnumAttr<Moe_NoiseKind, "noise">;
+def Moe_LoadThresholdAttr
+    : Moe_EnumAttr<Moe_LoadThreshold, "load_threshold">;
 def Moe_ProjectionAttr : Moe_EnumAttr<Moe_Projection, "projection">;
 
 #endif // MOE_DIALECT_MOE_IR_MOEENUMS_TD

@@ -144,6 +144,13 @@ def Moe_NoisyTopKAttr : Moe_RouterAttr<"NoisyTopK", "noisy_top_k"> {
     Moe_EnumParam<"NoisyWeights", "chosen">:$weights,
     Moe_F64Param<"1.0">:$temperature
   );
+  let extraClassDeclaration = [{
+    ::mlir::moe::NoiseSettings getSettings() const {
+      return {getNoise(), getStd().convertToDouble(),
+              getFloor().convertToDouble(),
+              getTemperature().convertToDouble()};
+    }
+  }];
 }
 
 def Moe_GShardAttr : Moe_RouterAttr<"GShard", "gshard", [{

@@ -255,25 +255,52 @@ def Moe_AuxLossOp : Moe_LayerOp<"aux_loss", [AttrSizedOperandSegments]> {
   let summary = "auxiliary training loss of a routing";
   let description = [{
     One scalar, times `coefficient`; masked tokens take no part, and without
-    tokens the loss is 0. scores [T, R], ids [T, k].
+    tokens the loss is 0. scores [T, R] (s below, T of the tokens that take
+    part), ids [T, K] in the order of the choice, before any capacity.
 
-    - `balance`: R * sum_e f_e * P_e, f_e the number of slots that chose e over
-      T, P_e the mean score. Its value at balance is k. (Switch, 2101.03961; the
-      count is a constant to the gradient.)
-    - `importance`: squared coefficient of variation (population) of the summed
-      scores of the experts. (1701.06538)
-    - `z`: mean over tokens of logsumexp(scores[t, :])^2; give it logits.
-      (ST-MoE, 2202.08906)
+    - `balance`: R * sum_e f_e P_e, f_e the slots that chose e over T, P_e the
+      mean score: f sums to K, which is the value at balance. With `per_slot`
+      f_e is divided by K, so that it sums to 1. (Switch, 2101.03961, for K = 1;
+      flaxformer for more; Megatron-LM has `per_slot`. The count is a constant
+      to the gradient.)
+    - `first_place`: R^2 mean_e(f1_e P_e), f1 from the first slots alone.
+      (GShard, 2006.16668.)
+    - `second_place`: R^2 mean_e(f2_e Q_e), f2 from the second slots, Q_e the
+      mean over tokens of s without the first slot's expert, divided by its sum
+      + 1e-9. (GShard in tensorflow/mesh, which adds half of it.)
+    - `importance`: squared coefficient of variation of the summed scores of the
+      experts: variance / (mean^2 + `eps`), population variance, or the unbiased
+      one where `unbiased`. (1701.06538, eps 1e-10; V-MoE, 2106.05974; tutel is
+      unbiased.)
+    - `z`: mean over tokens of logsumexp(s_t)^2; give it logits. (ST-MoE,
+      2202.08906)
+    - `trimmed_lasso`: mean over tokens of the scores outside the token's k
+      largest; 0 where k >= R. (MOESART's code.)
+    - `entropy`: mean over tokens of -sum_e s log s, in nats, 0 log 0 = 0.
+      (DSelect-k, 2106.03760, for one.)
+    - `token_balance`: T^2 mean_t(mean_e(p_te)^2), p the softmax of each column
+      over the tokens of the group that take part; give it logits. Its value at
+      balance is 1. (tensorflow/mesh's expert choice.)
+    - `l1_balance`: R / (k T^2) sum_e c_e sum_t s_te, c_e the tokens with s > 0;
+      give it the weights of ReLU routing. (ReMoE, 2412.14711; the count is a
+      constant to the gradient.)
 
     With `groups` the losses of the groups are averaged over the groups that
-    have tokens.
+    have tokens. A NaN in the scores of a token that takes part makes the loss
+    NaN; for `trimmed_lasso` where k < R, as it is outside.
 
-    Labels: aux_loss_c1 ids are given exactly for balance; aux_loss_c2 T of all;
-    aux_loss_c3 R of scores and k of ids static; aux_loss_c4 coefficient finite.
+    Labels: aux_loss_c1 ids are given exactly for balance, first_place and
+    second_place; aux_loss_c2 T of all; aux_loss_c3 R of scores and K of ids
+    static; aux_loss_c4 coefficient finite; aux_loss_c5 k exactly for
+    trimmed_lasso and l1_balance, at least 1; aux_loss_c6 per_slot for balance,
+    unbiased and eps for importance alone; aux_loss_c7 eps finite and not
+    negative; aux_loss_c8 K at least 1, 2 for second_place.
 
     ```mlir
     %loss = moe.aux_loss <balance> %scores ids(%ids : tensor<?x2xi32>)
         coefficient 1.000000e-02 : tensor<?x8xf32> -> tensor<f32>
+    %tail = moe.aux_loss <trimmed_lasso> %scores k 2
+        coefficient 1.000000e-03 : tensor<?x8xf32> -> tensor<f32>
     ```
   }];
   let arguments = (ins
@@ -282,6 +309,10 @@ def Moe_AuxLossOp : Moe_LayerOp<"aux_loss", [AttrSizedOperandSegments]> {
     Optional<Moe_IndexTensor<[2]>>:$ids,
     Optional<Moe_MaskTensor<[1]>>:$token_mask,
     Optional<Moe_GroupOffsets>:$group_offsets,
+    OptionalAttr<I64Attr>:$k,
+    UnitAttr:$per_slot,
+    UnitAttr:$unbiased,
+    OptionalAttr<F64Attr>:$eps,
     F64Attr:$coefficient
   );
   let results = (outs Moe_FloatTensor<[0]>:$loss);
@@ -289,8 +320,18 @@ def Moe_AuxLossOp : Moe_LayerOp<"aux_loss", [AttrSizedOperandSegments]> {
     $kind $scores
     oilist(`ids` `(` $ids `:` type($ids) `)`
          | `mask` `(` $token_mask `:` type($token_mask) `)`
-         | `groups` `(` $group_offsets `:` type($group_offsets) `)`)
+         | `groups` `(` $group_offsets `:` type($group_offsets) `)`
+         | `k` $k
+         | `per_slot` $per_slot
+         | `unbiased` $unbiased
+         | `eps` $eps)
     `coefficient` $coefficient attr-dict `:` type($scores) `->` type($loss)
+  }];
+  let extraClassDeclaration = [{
+    /// What is added to the squared mean.
+    double getEpsOrZero() {
+      return getEps() ? getEps()->convertToDouble() : 0.0;
+    }
   }];
 }
 
