@@ -60,9 +60,7 @@
 
 // RUN: grep -o "memref.alloc(.*" %t.buffers.mlir | sed "s/.* : //" | sort -u \
 // RUN:   | FileCheck %s --check-prefix=ALLOCS
-// ALLOCS:      memref<2x16xf32>
-// ALLOCS-NEXT: memref<2x16xi32>
-// ALLOCS-NEXT: memref<8x16xf32>
+// ALLOCS:      memref<8x16xf32>
 // ALLOCS-NEXT: memref<9xi32>
 // ALLOCS-NEXT: memref<?x128xf32>
 // ALLOCS-NEXT: memref<?x2xf32>

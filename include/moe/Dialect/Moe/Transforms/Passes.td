@@ -84,8 +84,9 @@ def MoeLowerRoutingPass
   let description = [{
     Precondition: moe.route and moe.top_k on tensors. Postcondition: neither is
     left; each is a loop over `lanes` tokens at a time, whose body is the
-    router's token body with every scalar a vector. Given indices are checked
-    by a cf.assert in front.
+    router's token body with every scalar a vector. Rows are transposed by
+    shuffles; the lanes past the last token repeat it. Given indices are checked
+    by a cf.assert in front. `lanes` is a power of two.
 
     See test/Dialect/Moe/Transforms/lower-routing.mlir.
   }];
