@@ -106,7 +106,7 @@ extern "C" void moe_peer_softmax(const float *logits, int64_t tokens,
   choose</*OverAll=*/true>(logits, tokens, width, ids, weights);
 }
 
-/// `steps` steps of 32 multiply-adds of 16 numbers each, in as many chains.
+/// `steps` steps of 24 multiply-adds of 16 numbers each, in as many chains.
 extern "C" void moe_peer_peak(int64_t steps, float *out) {
   constexpr int kSums = 24;
   Lanes sums[kSums], factor = 0.5f, term = 1.0f;

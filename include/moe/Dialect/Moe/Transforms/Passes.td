@@ -110,7 +110,9 @@ def MoeLowerToGroupedPass
   let description = [{
     Precondition: layer ops on tensors. Postcondition: no moe.gate,
     moe.dispatch, moe.experts or moe.combine is left. A dispatch that feeds
-    experts copies no row: the gather is an operand of the first product.
+    experts copies no row: the gather is an operand of the first product. A
+    gate inside a loop over tiles of tokens is a product on register tiles; its
+    weight is copied into panels once, in front of the loop.
 
     See test/Dialect/Moe/Transforms/lower-to-grouped.mlir.
   }];
@@ -120,7 +122,9 @@ def MoeLowerToGroupedPass
   ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
-    "::mlir::math::MathDialect", "::mlir::tensor::TensorDialect"
+    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
+    "::mlir::tensor::TensorDialect", "::mlir::ub::UBDialect",
+    "::mlir::vector::VectorDialect"
   ];
 }
 
