@@ -1,13 +1,13 @@
 # Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 # See LICENSE for license information.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Gates fused with a choice: odd sizes, narrow types, bias, invariance."""
+"""Gates fused with a choice, and top-k whose softmax sum cancels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from compiled import compile_body
+from compiled import compile_body, router, rows, unusable_rows
 
 # Around a register tile: rows 6, 4, 2, 1, panels of 16 (8 in f64) times 4.
 SIZES = [(1, 3), (3, 1), (16, 16), (17, 33), (64, 48), (70, 100), (130, 31)]
@@ -87,3 +87,20 @@ def test_a_nan_stays_in_its_row():
     found = gate(17, 33)(x, np.ones((17, 33), dtype=np.float32)).y
     assert np.isnan(found[4]).all()
     assert not np.isnan(np.delete(found, 4, axis=0)).any()
+
+
+NORMALIZED = "#moe.top_k<k = 3, normalize = sum>"
+
+
+def test_normalized_weights_are_those_of_the_softmax():
+    x = rows(40)
+    found = router(NORMALIZED, 40, 3, "cpu")(x)
+    wanted = router(NORMALIZED, 40, 3, "oracle")(x)
+    assert np.array_equal(found.ids, wanted.ids)
+    np.testing.assert_allclose(found.weights, wanted.weights, 2e-6, 1e-30)
+
+
+def test_a_nan_that_is_not_chosen_is_in_all_weights():
+    found = router(NORMALIZED, 40, 3, "cpu")(unusable_rows(40))
+    assert np.isnan(found.weights[:2]).all()
+    np.testing.assert_allclose(found.weights[2], 1 / 3, rtol=1e-6)
