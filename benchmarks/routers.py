@@ -5,7 +5,7 @@
 
 Every ratio is one of medians of runs that alternate, so that both sides see
 the same machine. All on one thread, T = 4096 tokens unless the name says
-otherwise, logits uniform in [-2, 2].
+otherwise, given logits uniform in [-2, 2].
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "test" / "Integration" / "Routers"))
 
-from compiled import random_state, router, subset_op  # noqa: E402
+from compiled import (  # noqa: E402
+    compile_body,
+    random_state,
+    router,
+    subset_op,
+)
 
 TOKENS = 4096
 SIZE = 8
@@ -64,55 +69,73 @@ class Report:
             sign = "<=" if least is None else ">="
             state = "met" if met else "NOT MET"
             wanted = f"{sign} {target:g}  {state}"
-        print(f"{name:<52}{value:>10.4g} {unit:<9} {wanted}", flush=True)
+        print(f"{name:<64}{value:>8.4g} {unit:<9} {wanted}", flush=True)
 
 
 def interleaved(
     runs: dict[str, Callable[[], object]], seconds: float
 ) -> dict[str, float]:
-    """Median seconds of each, by runs that take turns."""
+    """Median seconds of each, by runs that take turns.
+
+    A turn is two runs and the second counts, so that each finds its own data
+    in the caches and not another's. The seconds are the thread's own: what
+    others have of the processor meanwhile is not counted.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < 5:
         for name, run in runs.items():
-            start = time.perf_counter()
             run()
-            times[name].append(time.perf_counter() - start)
+            start = time.thread_time()
+            run()
+            times[name].append(time.thread_time() - start)
     return {name: statistics.median(own) for name, own in times.items()}
 
 
 def build_peers(folder: pathlib.Path) -> ctypes.CDLL:
     """The peers in C++, compiled for this machine."""
     library = folder / "libmoe_peers.so"
-    source = ROOT / "benchmarks" / "peers" / "subsets.cpp"
-    if not library.exists() or (
-        library.stat().st_mtime < source.stat().st_mtime
-    ):
+    sources = sorted((ROOT / "benchmarks" / "peers").iterdir())
+    newest = max(source.stat().st_mtime for source in sources)
+    if not library.exists() or library.stat().st_mtime < newest:
+        units = [str(source) for source in sources if source.suffix == ".cpp"]
         subprocess.run(
             ["clang++-22", "-O3", "-march=native", "-std=c++17", "-shared",
-             "-fPIC", "-ffp-contract=fast", str(source), "-o", str(library)],
+             "-fPIC", "-ffp-contract=fast", *units, "-o", str(library)],
             check=True,
         )  # fmt: skip
     return ctypes.CDLL(str(library))
 
 
 def call_peer(
-    function: Callable, x: np.ndarray, out: np.ndarray
+    function: Callable, x: np.ndarray, *outs: np.ndarray
 ) -> Callable[[], object]:
-    """A call of a peer on x into out."""
-    pointer = ctypes.POINTER(ctypes.c_float)
-    tokens, width = map(ctypes.c_int64, x.shape)
-    arguments = (x.ctypes.data_as(pointer), tokens, width,
-                 out.ctypes.data_as(pointer))  # fmt: skip
+    """A call of a peer on x into arrays."""
+    sizes = map(ctypes.c_int64, x.shape)
+    arrays = [ctypes.c_void_p(array.ctypes.data) for array in (x, *outs)]
+    arguments = (arrays[0], *sizes, *arrays[1:])
     return lambda: function(*arguments)
+
+
+def empty(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """An array that starts at a cache line, as frameworks allocate them."""
+    count = int(np.prod(shape))
+    room = np.empty(count + 64, dtype=dtype)
+    skip = -room.ctypes.data % 64 // room.itemsize
+    return room[skip : skip + count].reshape(shape)
+
+
+def aligned(values: np.ndarray) -> np.ndarray:
+    """A copy in f32 that starts at a cache line."""
+    out = empty(values.shape)
+    out[...] = values
+    return out
 
 
 def uniform(experts: int, tokens: int = TOKENS) -> np.ndarray:
     """Logits [T, E] in [-2, 2]."""
     stream = np.random.default_rng(experts)
-    return (4 * stream.random((tokens, experts)) - 2).astype(np.float32)
+    return aligned(4 * stream.random((tokens, experts)) - 2)
 
 
 def race_marginals(
@@ -120,14 +143,14 @@ def race_marginals(
 ) -> None:
     """Marginals against the recipe, and what is made of them against them."""
     x = uniform(experts)
-    v = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    v = aligned(np.random.default_rng(1).normal(size=x.shape))
     # One logit so large that no row stays in range.
-    tilted = x.copy()
+    tilted = aligned(x)
     tilted[:, 0] = 120.0
-    out, other = np.empty_like(x), np.empty_like(x)
-    small = np.ascontiguousarray(x[:64])
-    few = np.empty_like(small)
-    ids = np.empty((len(x), SIZE), dtype=np.int32)
+    out, other = empty(x.shape), empty(x.shape)
+    small = aligned(x[:64])
+    few = empty(small.shape)
+    ids = empty((len(x), SIZE), np.int32)
     band = (SIZE, SIZE)
     marginals = subset_op("marginals", experts, band, "cpu")
     covariance = subset_op("covariance", experts, band, "cpu")
@@ -162,26 +185,115 @@ def race_marginals(
         report.add(f"{name} / marginals {where}", times[name] / own, "x", most)
 
 
+def race_gating(
+    report: Report, peers: ctypes.CDLL, experts: int, seconds: float
+) -> None:
+    """Top-k of given logits with normalised softmax weights."""
+    x = uniform(experts)
+    slots = (TOKENS, SIZE)
+    ids, weights = empty(slots, np.int32), empty(slots)
+    other_ids, other_weights = empty(slots, np.int32), empty(slots)
+    layer = router(
+        f"#moe.top_k<k = {SIZE}, normalize = sum>", experts, SIZE, "cpu"
+    )
+    times = interleaved(
+        {
+            "own": lambda: layer(x, out=[ids, weights]),
+            "softmax": call_peer(
+                peers.moe_peer_softmax, x, other_ids, other_weights
+            ),
+            "top_k": call_peer(
+                peers.moe_peer_top_k, x, other_ids, other_weights
+            ),
+        },
+        seconds,
+    )
+    if not np.array_equal(ids, other_ids) or not np.allclose(
+        weights, other_weights, atol=1e-6
+    ):
+        raise SystemExit("the peer's choice differs from the compiled")
+    own = times["own"]
+    where = f"E={experts} k={SIZE}"
+    report.add(f"gating {where}", own / TOKENS * 1e9, "ns/token")
+    report.add(
+        f"gating / softmax and top-k by hand {where}",
+        own / times["softmax"], "x", most=1.25,
+    )  # fmt: skip
+    report.add(
+        f"gating / by hand, softmax of the chosen alone {where}",
+        own / times["top_k"], "x",
+    )  # fmt: skip
+
+
+def race_gate(
+    report: Report,
+    peers: ctypes.CDLL,
+    experts: int,
+    hidden: int,
+    seconds: float,
+) -> None:
+    """A fused gate against the time of its multiply-adds at the peak."""
+    tokens = 1024
+    row, logits = f"tensor<?x{hidden}xf32>", f"tensor<?x{experts}xf32>"
+    weight = f"tensor<{experts}x{hidden}xf32>"
+    ids, weights = f"tensor<?x{SIZE}xi32>", f"tensor<?x{SIZE}xf32>"
+    layer = compile_body(
+        f"""%y = moe.gate %x, %w : ({row}, {weight}) -> {logits}
+  %ids, %weights = moe.route #moe.top_k<k = {SIZE}, normalize = sum> %y
+      : {logits} -> {ids}, {weights}""",
+        (("x", row), ("w", weight)),
+        (("ids", ids), ("weights", weights)),
+        "cpu",
+    )
+    stream = np.random.default_rng(hidden)
+    x = aligned(stream.normal(size=(tokens, hidden)))
+    w = aligned(stream.normal(size=(experts, hidden)) / hidden**0.5)
+    out = [empty((tokens, SIZE), np.int32), empty((tokens, SIZE))]
+    steps, sums = 20_000, empty((16,))
+    peak = ctypes.c_int64(steps), ctypes.c_void_p(sums.ctypes.data)
+    times = interleaved(
+        {
+            "own": lambda: layer(x, w, out=out),
+            "peak": lambda: peers.moe_peer_peak(*peak),
+        },
+        seconds,
+    )
+    # A step of the peer is 24 multiply-adds of 16 numbers.
+    flops = steps * 24 * 16 * 2 / times["peak"]
+    needed = 2 * tokens * hidden * experts / flops
+    where = f"E={experts} H={hidden} T={tokens}"
+    report.add(f"fused gate {where}", times["own"] / tokens * 1e9, "ns/token")
+    report.add(
+        f"fused gate / its FLOPs at {flops * 1e-9:.0f} GFLOP/s {where}",
+        times["own"] / needed, "x", most=1.3,
+    )  # fmt: skip
+
+
+#: Routers beside top-k: attribute, whether it draws, and whether it takes the
+#: operand `noise`.
+ROUTERS = {
+    "top_k": ("#moe.top_k<k = 8>", False, False),
+    "exact_k": ("#moe.exact_k<k = 8>", True, False),
+    "dynamic_k 6..8": ("#moe.dynamic_k<min = 6, max = 8>", True, False),
+    "moesart": ("#moe.moesart<k = 8>", True, False),
+    "noisy_top_k learned": ("#moe.noisy_top_k<k = 8>", True, True),
+    "noisy_top_k gumbel": (
+        "#moe.noisy_top_k<k = 8, noise = gumbel, weights = clean>",
+        True,
+        False,
+    ),
+}
+
+
 def race_routers(report: Report, experts: int, seconds: float) -> None:
     """Every router on given logits, beside top-k."""
     x = uniform(experts)
     state = random_state(1)
-    rows = {
-        "top_k": ("#moe.top_k<k = 8>", False, False),
-        "exact_k": ("#moe.exact_k<k = 8>", True, False),
-        "dynamic_k 6..8": ("#moe.dynamic_k<min = 6, max = 8>", True, False),
-        "moesart": ("#moe.moesart<k = 8>", True, False),
-        "noisy_top_k learned": ("#moe.noisy_top_k<k = 8>", True, True),
-        "noisy_top_k gumbel": (
-            "#moe.noisy_top_k<k = 8, noise = gumbel, weights = clean>",
-            True, False,
-        ),
-    }  # fmt: skip
     calls = {}
-    for name, (attribute, training, noise) in rows.items():
+    for name, (attribute, training, noise) in ROUTERS.items():
         layer = router(attribute, experts, SIZE, "cpu", training, noise=noise)
         inputs = [x] + [x] * noise + [state] * training
-        out = list(layer(*inputs))
+        out = [empty((TOKENS, SIZE), np.int32), empty((TOKENS, SIZE))]
         calls[name] = lambda f=layer, i=inputs, o=out: f(*i, out=o)
     times = interleaved(calls, seconds)
     for name, own in times.items():
@@ -197,7 +309,7 @@ def race_sizes(report: Report, seconds: float) -> None:
     for experts, size in ((64, 8), (256, 8), (256, 32), (1024, 32), (4096, 64)):
         tokens = max(64, 2**22 // (experts * size))
         x = uniform(experts, tokens)
-        out = np.empty_like(x)
+        out = empty(x.shape)
         layer = subset_op("marginals", experts, (size, size), "cpu")
         own = interleaved({"own": lambda: layer(x, out=out)}, seconds)["own"]
         report.add(
@@ -214,11 +326,15 @@ def main() -> int:
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    seconds = 1.5 if options.quick else 8.0
+    seconds = 0.7 if options.quick else 8.0
     report = Report(options.json)
     peers = build_peers(options.build)
     for experts in (64, 128):
         race_marginals(report, peers, experts, 2 * seconds)
+    for experts in (64, 128, 256):
+        race_gating(report, peers, experts, seconds)
+    for experts, hidden in ((64, 1024), (128, 1024), (256, 2048)):
+        race_gate(report, peers, experts, hidden, seconds)
     for experts in (64, 256):
         race_routers(report, experts, seconds)
     race_sizes(report, seconds / 4)

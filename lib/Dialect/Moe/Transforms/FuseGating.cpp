@@ -11,6 +11,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/SCF/Transforms/TileUsingInterface.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/Remarks.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
@@ -199,20 +200,24 @@ struct MoeFuseGating : public moe::impl::MoeFuseGatingPassBase<MoeFuseGating> {
   }
 
 private:
-  /// What reads more tokens than its own is not fused with its gate.
+  /// What reads more tokens than its own is not fused with its gate. Nothing
+  /// was missed, and no warning is due: an analysis for who asks.
   static void remarkOnTokens(Operation *op) {
-    auto comesFromGate = [&](Value values) {
-      return isa_and_nonnull<GateOp, ScoreOp>(values.getDefiningOp());
-    };
-    if (isMix(op) && comesFromGate(op->getOperand(0)))
-      op->emitRemark("not fused with the gate in front: a mix reads the "
-                     "values of other tokens");
-    if (isa<RouteExpertsOp>(op) && comesFromGate(op->getOperand(0)))
-      op->emitRemark("not fused with the gate in front: experts choose among "
-                     "all tokens of a group");
-    if (isa<RouteSlotsOp>(op) && comesFromGate(op->getOperand(0)))
-      op->emitRemark("not fused with the gate in front: a slot is an average "
-                     "of all tokens of a group");
+    Operation *feeder = op->getNumOperands() > 0
+                            ? op->getOperand(0).getDefiningOp()
+                            : nullptr;
+    StringRef reason;
+    if (isMix(op))
+      reason = "a mix reads the values of other tokens";
+    else if (isa<RouteExpertsOp>(op))
+      reason = "experts choose among all tokens of a group";
+    else if (isa<RouteSlotsOp>(op))
+      reason = "a slot is an average of all tokens of a group";
+    if (reason.empty() || !isa_and_nonnull<GateOp, ScoreOp>(feeder))
+      return;
+    remark::analysis(op->getLoc(), remark::RemarkOpts::name("Locality")
+                                       .category("moe-fuse-gating"))
+        << ("not fused with the gate in front: " + reason).str();
   }
 
   /// A global router's softmax over a token's experts or slots is no more

@@ -14,11 +14,11 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/UB/IR/UBOps.h"
-#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include "moe/Dialect/Moe/Utils/GroupOffsets.h"
+#include "moe/Dialect/Moe/Utils/LaneIO.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 #include "moe/Dialect/Moe/Utils/WidenBody.h"
 
@@ -32,210 +32,23 @@ using namespace mlir::moe;
 
 namespace {
 
-/// More blocks of columns than these are a loop.
-constexpr int64_t kUnrolledBlocks = 8;
-
-/// Loads and stores of `lanes` token rows, transposed so that one token is one
-/// lane.
-class LaneIO {
-public:
-  LaneIO(ImplicitLocOpBuilder &b, int64_t lanes) : b(b), lanes(lanes) {}
-
-  /// Rows [first, first + lanes) of `rows` [T, n] as tensor<n x lanes x type>;
-  /// lanes past T read zeros.
-  Value readRows(Value rows, Value first, Type type);
-  /// Elements [first, first + lanes) of `values` [T]; lanes past T read zeros.
-  Value readScalars(Value values, Value first, Type type);
-  /// Writes a token's value into rows [first, ..) of `dest`.
-  Value write(const TokenValue &value, Value dest, Value first);
-
-private:
-  /// One vector a column into [T, n]; a vector into [T]; [n x lanes] into [T,
-  /// n].
-  Value writeColumns(ArrayRef<Value> columns, Value dest, Value first);
-  Value writeScalars(Value values, Value dest, Value first);
-  Value writeRows(Value rows, Value dest, Value first);
-
-  Value
-  forBlocks(int64_t width, Value init,
-            llvm::function_ref<Value(Value column, int64_t size, Value carried)>
-                block);
-
-  Value zeroOf(Type type) {
-    return arith::ConstantOp::create(b, b.getZeroAttr(type));
-  }
-
-  ImplicitLocOpBuilder &b;
-  int64_t lanes;
-};
-
-/// A vector's elements in another floating-point type.
-Value convertFloat(ImplicitLocOpBuilder &b, Value value, Type element) {
-  Type from = getElementTypeOrSelf(value.getType());
-  if (from == element || !isa<FloatType>(element))
-    return value;
-  Type type = cast<VectorType>(value.getType()).clone(element);
-  if (from.getIntOrFloatBitWidth() < element.getIntOrFloatBitWidth())
-    return arith::ExtFOp::create(b, type, value);
-  return arith::TruncFOp::create(b, type, value);
-}
-
-/// Calls `block` on the first column and the width of each block of columns of
-/// `width`; many whole ones are a loop. The carried value is what it returns.
-Value LaneIO::forBlocks(
-    int64_t width, Value init,
-    llvm::function_ref<Value(Value column, int64_t size, Value carried)>
-        block) {
-  int64_t whole = width / lanes;
-  Value carried = init;
-  if (whole > kUnrolledBlocks) {
-    Value zero = arith::ConstantIndexOp::create(b, 0);
-    Value end = arith::ConstantIndexOp::create(b, whole * lanes);
-    Value step = arith::ConstantIndexOp::create(b, lanes);
-    carried = scf::ForOp::create(
-                  b, zero, end, step, carried,
-                  [&](OpBuilder &, Location, Value column, ValueRange so) {
-                    scf::YieldOp::create(b, block(column, lanes, so[0]));
-                  })
-                  .getResult(0);
-  } else {
-    for (int64_t place = 0; place < whole; ++place)
-      carried = block(arith::ConstantIndexOp::create(b, place * lanes), lanes,
-                      carried);
-  }
-  if (width % lanes != 0)
-    carried = block(arith::ConstantIndexOp::create(b, whole * lanes),
-                    width % lanes, carried);
-  return carried;
-}
-
-Value LaneIO::readRows(Value rows, Value first, Type type) {
-  auto source = cast<RankedTensorType>(rows.getType());
-  int64_t width = source.getDimSize(1);
-  Value lanesOfRow =
-      tensor::EmptyOp::create(b, ArrayRef<int64_t>{width, lanes}, type);
-  Value zero = arith::ConstantIndexOp::create(b, 0);
-  // Square blocks of lanes x lanes, so that the transpose is one of registers.
-  // The last one is a power of two and masked: processors lack other vectors.
-  return forBlocks(
-      width, lanesOfRow, [&](Value place, int64_t size, Value carried) {
-        auto padded = static_cast<int64_t>(llvm::PowerOf2Ceil(size));
-        SmallVector<bool> inBounds = {false, size == padded};
-        Value block = vector::TransferReadOp::create(
-            b, VectorType::get({lanes, padded}, source.getElementType()), rows,
-            ValueRange{first, place}, zeroOf(source.getElementType()),
-            ArrayRef<bool>(inBounds));
-        block = convertFloat(b, block, type);
-        Value turned =
-            vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
-        if (size < padded)
-          turned = vector::ExtractStridedSliceOp::create(
-              b, turned, ArrayRef<int64_t>{0}, ArrayRef<int64_t>{size},
-              ArrayRef<int64_t>{1});
-        inBounds = {true, true};
-        return vector::TransferWriteOp::create(b, turned, carried,
-                                               ValueRange{place, zero},
-                                               ArrayRef<bool>(inBounds))
-            .getResult();
-      });
-}
-
-Value LaneIO::readScalars(Value values, Value first, Type type) {
-  SmallVector<bool> inBounds = {false};
-  Type element = cast<RankedTensorType>(values.getType()).getElementType();
-  Value read = vector::TransferReadOp::create(
-      b, VectorType::get({lanes}, element), values, ValueRange{first},
-      zeroOf(element), ArrayRef<bool>(inBounds));
-  return convertFloat(b, read, type);
-}
-
-Value LaneIO::write(const TokenValue &value, Value dest, Value first) {
-  if (value.row)
-    return writeRows(value.row, dest, first);
-  if (cast<RankedTensorType>(dest.getType()).getRank() == 1)
-    return writeScalars(value.columns[0], dest, first);
-  return writeColumns(value.columns, dest, first);
-}
-
-Value LaneIO::writeScalars(Value values, Value dest, Value first) {
-  SmallVector<bool> inBounds = {false};
-  Type element = cast<RankedTensorType>(dest.getType()).getElementType();
-  return vector::TransferWriteOp::create(b, convertFloat(b, values, element),
-                                         dest, ValueRange{first},
-                                         ArrayRef<bool>(inBounds))
-      .getResult();
-}
-
-Value LaneIO::writeRows(Value rows, Value dest, Value first) {
-  auto type = cast<RankedTensorType>(rows.getType());
-  Type element = cast<RankedTensorType>(dest.getType()).getElementType();
-  Value zero = arith::ConstantIndexOp::create(b, 0);
-  return forBlocks(
-      type.getDimSize(0), dest, [&](Value place, int64_t size, Value carried) {
-        auto padded = static_cast<int64_t>(llvm::PowerOf2Ceil(size));
-        SmallVector<bool> inBounds = {size == padded, true};
-        Value block = vector::TransferReadOp::create(
-            b, VectorType::get({padded, lanes}, type.getElementType()), rows,
-            ValueRange{place, zero}, zeroOf(type.getElementType()),
-            ArrayRef<bool>(inBounds));
-        Value turned =
-            vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
-        inBounds = {false, size == padded};
-        return vector::TransferWriteOp::create(
-                   b, convertFloat(b, turned, element), carried,
-                   ValueRange{first, place}, ArrayRef<bool>(inBounds))
-            .getResult();
-      });
-}
-
-Value LaneIO::writeColumns(ArrayRef<Value> columns, Value dest, Value first) {
-  auto type = cast<RankedTensorType>(dest.getType());
-  auto count = static_cast<int64_t>(columns.size());
-  Type element = type.getElementType();
-  Value zero = arith::ConstantIndexOp::create(b, 0);
-  // Through a buffer: vectors built element by element fold into one of many
-  // scalars, which no transpose of registers undoes.
-  Value stack =
-      tensor::EmptyOp::create(b, ArrayRef<int64_t>{count, lanes}, element);
-  SmallVector<bool> inBounds = {true};
-  for (auto [place, column] : llvm::enumerate(columns)) {
-    Value row = arith::ConstantIndexOp::create(b, place);
-    stack = vector::TransferWriteOp::create(b, convertFloat(b, column, element),
-                                            stack, ValueRange{row, zero},
-                                            ArrayRef<bool>(inBounds))
-                .getResult();
-  }
-  inBounds = {true, true};
-  Value block = vector::TransferReadOp::create(
-      b, VectorType::get({count, lanes}, element), stack,
-      ValueRange{zero, zero}, zeroOf(element), ArrayRef<bool>(inBounds));
-  Value turned = vector::TransposeOp::create(b, block, ArrayRef<int64_t>{1, 0});
-  inBounds = {false, true};
-  return vector::TransferWriteOp::create(
-             b, turned, dest, ValueRange{first, zero}, ArrayRef<bool>(inBounds))
-      .getResult();
-}
-
 /// Emits a loop over blocks of `lanes` tokens that fills tensors. `body` gives
-/// what each of them holds for the block that starts at `first`.
-FailureOr<SmallVector<Value>>
-emitLaneLoop(ImplicitLocOpBuilder &b, Value tokens, int64_t lanes,
-             ValueRange dests,
-             llvm::function_ref<FailureOr<SmallVector<TokenValue>>(LaneIO &io,
-                                                                   Value first)>
-                 body) {
+/// what each of them holds for a block.
+FailureOr<SmallVector<Value>> emitLaneLoop(
+    ImplicitLocOpBuilder &b, Value tokens, int64_t lanes, ValueRange dests,
+    llvm::function_ref<FailureOr<SmallVector<TokenValue>>(LaneIO &io)> body) {
   Value zero = arith::ConstantIndexOp::create(b, 0);
   Value step = arith::ConstantIndexOp::create(b, lanes);
   auto loop = scf::ForOp::create(b, zero, tokens, step, dests);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToEnd(loop.getBody());
-  LaneIO io(b, lanes);
-  auto values = body(io, loop.getInductionVar());
+  LaneIO io(b, lanes, tokens, loop.getInductionVar());
+  auto values = body(io);
   if (failed(values))
     return failure();
   SmallVector<Value> written;
   for (auto [dest, value] : llvm::zip(loop.getRegionIterArgs(), *values))
-    written.push_back(io.write(value, dest, loop.getInductionVar()));
+    written.push_back(io.write(value, dest));
   scf::YieldOp::create(b, written);
   return SmallVector<Value>(loop.getResults());
 }
@@ -299,20 +112,6 @@ SmallVector<TokenValue> splitValues(ArrayRef<TokenValue> results,
     split.push_back(own);
   }
   return split;
-}
-
-/// Numbers of the tokens of the lanes, from that of the first token.
-Value emitTokenNumbers(ImplicitLocOpBuilder &b, OpOperand *firstToken,
-                       Value first, int64_t lanes) {
-  Value start = arith::IndexCastOp::create(b, b.getI64Type(), first);
-  if (firstToken)
-    start = arith::AddIOp::create(b, firstToken->get(), start);
-  auto type = VectorType::get({lanes}, b.getI64Type());
-  auto steps = llvm::to_vector(llvm::seq<int64_t>(0, lanes));
-  Value step = arith::ConstantOp::create(
-      b, DenseElementsAttr::get(type, ArrayRef<int64_t>(steps)));
-  return arith::AddIOp::create(b, vector::BroadcastOp::create(b, type, start),
-                               step);
 }
 
 /// An error of the entry, not a read out of bounds: ids in [-1, R). A task
@@ -386,19 +185,21 @@ LogicalResult lowerTokenOp(TokenBodyOpInterface op, int64_t lanes) {
         b, shape, cast<RankedTensorType>(result.getType()).getElementType()));
   auto results = emitLaneLoop(
       b, tokens, lanes, dests,
-      [&](LaneIO &io, Value first) -> FailureOr<SmallVector<TokenValue>> {
+      [&](LaneIO &io) -> FailureOr<SmallVector<TokenValue>> {
         IRMapping mapping;
         for (auto [argument, operand] :
              llvm::zip(body.block.getArguments(), body.operands)) {
           Value source = operand->get();
           Type element = getElementTypeOrSelf(argument.getType());
           bool isRow = isa<RankedTensorType>(argument.getType());
-          mapping.map(argument, isRow ? io.readRows(source, first, element)
-                                      : io.readScalars(source, first, element));
+          mapping.map(argument, isRow ? io.readRows(source, element)
+                                      : io.readScalars(source, element));
         }
-        if (body.token)
-          mapping.map(body.token, emitTokenNumbers(b, op.getFirstTokenOperand(),
-                                                   first, lanes));
+        if (body.token) {
+          OpOperand *firstToken = op.getFirstTokenOperand();
+          mapping.map(body.token,
+                      io.readNumbers(firstToken ? firstToken->get() : Value()));
+        }
         auto values = widenBody(b, body.block, mapping, lanes);
         if (failed(values))
           return failure();
@@ -441,9 +242,9 @@ LogicalResult lowerTopK(TopKOp op, int64_t lanes) {
   ImplicitLocOpBuilder b(op.getLoc(), op);
   auto results = emitLaneLoop(
       b, getTokens(b, op.getValues()), lanes, op.getInits(),
-      [&](LaneIO &io, Value first) -> FailureOr<SmallVector<TokenValue>> {
+      [&](LaneIO &io) -> FailureOr<SmallVector<TokenValue>> {
         IRMapping mapping;
-        mapping.map(row, io.readRows(op.getValues(), first, computeType));
+        mapping.map(row, io.readRows(op.getValues(), computeType));
         auto values = widenBody(b, block, mapping, lanes);
         if (failed(values))
           return failure();
@@ -463,8 +264,9 @@ struct MoeLowerRouting
   using MoeLowerRoutingPassBase::MoeLowerRoutingPassBase;
 
   void runOnOperation() override {
-    if (lanes < 2) {
-      getOperation()->emitError("moe-lower-routing needs at least 2 lanes");
+    if (lanes < 2 || !llvm::isPowerOf2_64(lanes)) {
+      getOperation()->emitError(
+          "moe-lower-routing needs a power of two of lanes, at least 2");
       return signalPassFailure();
     }
     SmallVector<Operation *> ops;

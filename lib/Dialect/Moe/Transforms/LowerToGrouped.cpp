@@ -6,11 +6,15 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "GateProduct.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Dialect/UB/IR/UBOps.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Dominance.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
@@ -109,6 +113,11 @@ private:
 };
 
 void GroupedLowering::lowerGate(GateOp op) {
+  if (Value logits = emitTiledGate(op)) {
+    op.replaceAllUsesWith(logits);
+    op.erase();
+    return;
+  }
   ImplicitLocOpBuilder b(op.getLoc(), op);
   ProductSpec spec;
   spec.lhs = op.getInput();

@@ -14,6 +14,7 @@
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
+#include <limits>
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -34,6 +35,18 @@ private:
   bool isLimited() const { return router.getKeptGroups() < router.getGroups(); }
   bool scoresAll() const { return router.getDomain() == ScoreDomain::all; }
   bool isSoftmax() const { return router.getScore() == ScoreKind::softmax; }
+  /// Whether the chosen keys are the logits themselves.
+  bool choosesByLogit() const {
+    return !in.indices && !in.selectionBias && !isLimited();
+  }
+  /// Whether the sum of a softmax over all cancels when weights are normalised.
+  bool sumCancels() {
+    FloatType narrow = router.getScoreDtype();
+    return isSoftmax() && scoresAll() && choosesByLogit() &&
+           router.getNormalize() == Normalize::sum &&
+           router.getEps().isZero() &&
+           (!narrow || narrow.getWidth() >= type.getWidth());
+  }
   /// Whether the choice compares scores rather than logits.
   bool choosesByScore() const {
     return scoresAll() &&
@@ -62,7 +75,9 @@ private:
   Value roundScore(Value score);
   Value scoreOf(Value logit);
   Value unroundedScoreOf(Value logit);
-  void emitSoftmaxStatistics();
+  void emitSoftmaxStatistics(Value largest);
+  Value emitLargestLogit();
+  Value emitHasNaN();
   void emitScoreRow();
   Value floatKeyOf(Value expert);
   Value emitGroupScore(Value group);
@@ -144,12 +159,33 @@ Value TopKBody::scoreOf(Value logit) {
   return roundScore(unroundedScoreOf(logit));
 }
 
-void TopKBody::emitSoftmaxStatistics() {
-  softmaxMax = emitCountedLoop(
+/// NaN counts as no logit.
+Value TopKBody::emitLargestLogit() {
+  return emitCountedLoop(
       b, in.width, negativeInfinity(),
       [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-        return {arith::MaximumFOp::create(b, carried[0], readLogit(expert))};
+        Value logit = readLogit(expert);
+        Value above = arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, logit,
+                                            carried[0]);
+        return {arith::SelectOp::create(b, above, logit, carried[0])};
       })[0];
+}
+
+Value TopKBody::emitHasNaN() {
+  Value no = arith::ConstantOp::create(b, b.getBoolAttr(false));
+  return emitCountedLoop(
+      b, in.width, no,
+      [&](Value expert, ValueRange carried) -> SmallVector<Value> {
+        Value logit = readLogit(expert);
+        Value isNaN =
+            arith::CmpFOp::create(b, arith::CmpFPredicate::UNO, logit, logit);
+        return {arith::OrIOp::create(b, carried[0], isNaN)};
+      })[0];
+}
+
+/// A NaN among the logits is in the sum, and so in all scores.
+void TopKBody::emitSoftmaxStatistics(Value largest) {
+  softmaxMax = largest;
   softmaxSum = emitCountedLoop(
       b, in.width, constant(0.0),
       [&](Value expert, ValueRange carried) -> SmallVector<Value> {
@@ -229,7 +265,8 @@ RankedKeys TopKBody::chooseExperts() {
                   [&](Value expert) { return emitKeyInGroups(expert, kept); });
 }
 
-/// The score function over the logits of the chosen alone.
+/// The score function over the logits of the chosen alone, the largest first
+/// where none can be empty.
 SmallVector<Value> TopKBody::weighOverChosen(ArrayRef<Value> logits,
                                              ValueRange valid) {
   if (!isSoftmax())
@@ -239,8 +276,9 @@ SmallVector<Value> TopKBody::weighOverChosen(ArrayRef<Value> logits,
     for (auto [logit, isValid] : llvm::zip(present, valid))
       logit = arith::SelectOp::create(b, isValid, logit, negativeInfinity());
   Value largest = present[0];
-  for (Value logit : ArrayRef(present).drop_front())
-    largest = arith::MaximumFOp::create(b, largest, logit);
+  if (!valid.empty())
+    for (Value logit : ArrayRef(present).drop_front())
+      largest = arith::MaximumFOp::create(b, largest, logit);
   Value sum;
   SmallVector<Value> powers;
   for (Value logit : present) {
@@ -254,7 +292,7 @@ SmallVector<Value> TopKBody::weighOverChosen(ArrayRef<Value> logits,
 }
 
 void TopKBody::normalize(SmallVectorImpl<Value> &weights) {
-  if (router.getNormalize() == Normalize::none)
+  if (router.getNormalize() == Normalize::none || sumCancels())
     return;
   bool isSum = router.getNormalize() == Normalize::sum;
   double p = router.getP().convertToDouble();
@@ -301,8 +339,9 @@ void TopKBody::finish(SmallVectorImpl<Value> &weights, ArrayRef<Value> ids,
 }
 
 TokenBodyResult TopKBody::build() {
-  if (isSoftmax() && scoresAll())
-    emitSoftmaxStatistics();
+  bool needsStatistics = isSoftmax() && scoresAll() && !sumCancels();
+  if (needsStatistics && !choosesByLogit())
+    emitSoftmaxStatistics(emitLargestLogit());
 
   SmallVector<Value> ids, valid, weights;
   if (in.indices) {
@@ -326,12 +365,14 @@ TokenBodyResult TopKBody::build() {
     emitScoreRow();
   RankedKeys chosen = chooseExperts();
   ids = chosen.ids;
-  if (!choosesByScore() && !in.selectionBias && !isLimited()) {
-    // The keys are the logits themselves.
-    for (Value key : chosen.keys) {
-      Value logit = order.decode(key);
-      weights.push_back(scoresAll() ? scoreOf(logit) : logit);
-    }
+  if (choosesByLogit()) {
+    for (Value key : chosen.keys)
+      weights.push_back(order.decode(key));
+    if (needsStatistics)
+      emitSoftmaxStatistics(weights[0]);
+    if (scoresAll() && !sumCancels())
+      for (Value &weight : weights)
+        weight = scoreOf(weight);
   } else {
     weights = gatherAt(ids, [&](Value expert) -> Value {
       if (scoreRow)
@@ -339,8 +380,14 @@ TokenBodyResult TopKBody::build() {
       return readLogit(expert);
     });
   }
-  if (!scoresAll())
+  if (!scoresAll() || sumCancels())
     weights = weighOverChosen(weights, valid);
+  if (sumCancels()) {
+    Value hasNaN = emitHasNaN();
+    Value nan = constant(std::numeric_limits<double>::quiet_NaN());
+    for (Value &weight : weights)
+      weight = arith::SelectOp::create(b, hasNaN, nan, weight);
+  }
   finish(weights, ids, valid);
   return {ids, weights};
 }

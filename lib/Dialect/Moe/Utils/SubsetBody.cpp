@@ -12,80 +12,204 @@
 using namespace mlir;
 using namespace mlir::moe;
 
-/// Steps of Newton's method from the start below; its equation is nearly
-/// linear, and any tilt near the solution does.
-static constexpr int64_t kTiltSteps = 6;
-static constexpr double kLargestTiltStep = 40.0;
+/// What the odds of a group sum to after scaling: somewhat less than 1 leaves
+/// room for what e_k of many experts alike is above 1, k^k / k! at most.
+static constexpr double kScaledSum = 0.75;
 
-/// The numbers between which polynomials are trusted.
-static std::pair<double, double> getSafeRange(FloatType type) {
-  if (type.isF64())
-    return {1e-280, 1e300};
-  return {1e-30, 1e36};
+/// Groups of experts whose sums place the scale; each is a step of an unrolled
+/// loop.
+static constexpr int64_t kMostGroups = 16;
+
+/// Experts that share a row of the prefix. The second one's prefix follows from
+/// the first one's, which is cheaper than a row twice as many.
+static constexpr int64_t kSharedRow = 2;
+
+/// Where sums of many small products start instead of at 0: numbers below the
+/// normal ones are slow to compute with. Its square is still a normal number.
+static double getFloor(FloatType type) {
+  return type.isF64() ? 0x1p-500 : 0x1p-62;
+}
+
+/// Odds of less count as 0, for the same reason.
+static double getSmallestOdds(FloatType type) {
+  return type.isF64() ? 1e-160 : 1e-24;
+}
+
+/// The relative error that these two may make.
+static double getLostShare(FloatType type) {
+  return type.isF64() ? 1e-20 : 1e-7;
 }
 
 //===----------------------------------------------------------------------===//
 // The linear form
 //===----------------------------------------------------------------------===//
 
-/// The `count` largest logits in descending order; NaN counts as no logit.
-SmallVector<Value> SubsetBody::emitLargest(int64_t count) {
-  SmallVector<Value> none(count, infinity(/*isNegative=*/true));
-  return loop(width, none, [&](Value expert, ValueRange best) {
-    Value logit = readLogit(expert);
-    SmallVector<Value> next = {larger(logit, best[0])};
-    // What falls out of the place above, or the new one, against each place:
-    // no place waits for another.
-    for (int64_t place = 1; place < count; ++place)
-      next.push_back(larger(smaller(logit, best[place - 1]), best[place]));
-    return next;
-  });
+/// Loops over blocks of `size` neighbouring experts; the rest is a last one. As
+/// `step` gets the block's number and size, and changes what is carried.
+SmallVector<Value> SubsetBody::loopBlocks(int64_t size, ValueRange inits,
+                                          BlockStep step) {
+  SmallVector<Value> carried(inits);
+  int64_t blocks = width / size;
+  if (blocks > 0)
+    carried = loop(blocks, carried, [&](Value block, ValueRange so) {
+      SmallVector<Value> next(so);
+      step(block, size, next);
+      return next;
+    });
+  if (width % size != 0)
+    step(index(blocks), width % size, carried);
+  return carried;
 }
 
-/// Fills the table: from `odds` and `stay` where they are given, which is the
-/// tilted form, else with the odds of the linear form.
-void SubsetBody::emitRecursion(Table &table, int64_t columns, Value vector) {
-  bool isLinear = !table.stay;
+/// The same from the last block to the first.
+SmallVector<Value> SubsetBody::loopBlocksDown(int64_t size, ValueRange inits,
+                                              BlockStep step) {
+  SmallVector<Value> carried(inits);
+  int64_t blocks = width / size;
+  if (width % size != 0)
+    step(index(blocks), width % size, carried);
+  if (blocks > 0)
+    carried = loopDown(blocks, carried, [&](Value block, ValueRange so) {
+      SmallVector<Value> next(so);
+      step(block, size, next);
+      return next;
+    });
+  return carried;
+}
+
+Value SubsetBody::expertOf(Value block, int64_t size, int64_t place) {
+  Value first = arith::MulIOp::create(b, block, index(size));
+  return arith::AddIOp::create(b, first, index(place));
+}
+
+/// Fills `odds` with exp(r - largest), and sets the scale and the shift.
+///
+/// The experts are dealt out to groups, whose sums S_g have the geometric mean
+/// kScaledSum after scaling. With k groups a subset of one expert each is a
+/// term of e_k, so that e_k >= prod (scale S_g), a constant however the logits
+/// lie; and e_k <= (scale sum S_g)^k / k!, small where the groups are alike.
+void SubsetBody::emitScale(Table &table) {
+  int64_t groups = std::min({band.max, width, kMostGroups});
+  SmallVector<Value> largest(groups, infinity(/*isNegative=*/true));
+  largest = loopBlocks(
+      groups, largest, [&](Value block, int64_t size, auto &carried) {
+        for (int64_t place = 0; place < size; ++place)
+          carried[place] =
+              larger(readLogit(expertOf(block, groups, place)), carried[place]);
+      });
+  Value shift = largest[0];
+  for (Value own : ArrayRef(largest).drop_front())
+    shift = larger(own, shift);
+
+  SmallVector<Value> sums(groups, real(0.0));
+  sums.push_back(makeRow({width}));
+  sums =
+      loopBlocks(groups, sums, [&](Value block, int64_t size, auto &carried) {
+        for (int64_t place = 0; place < size; ++place) {
+          Value expert = expertOf(block, groups, place);
+          Value power = exp(sub(readLogit(expert), shift));
+          carried[place] = add(carried[place], power);
+          carried.back() = write(power, carried.back(), expert);
+        }
+      });
+  table.odds = sums.pop_back_val();
+
+  // The logarithms are read off the bits, to a tenth: nothing but the range
+  // depends on the scale. Groups without an admissible expert do not count.
+  Type bitsType = b.getIntegerType(type.getWidth());
+  auto bitsOf = [&](Value value) -> Value {
+    return arith::BitcastOp::create(b, bitsType, value);
+  };
+  Value one = bitsOf(real(1.0));
+  Value least = real(getSafeRange().first * getSafeRange().first);
+  Value sum = real(0.0), count = real(0.0);
+  for (Value own : sums) {
+    Value counts = isGreater(own, least);
+    own = select(counts, own, real(1.0));
+    Value logarithm = arith::SIToFPOp::create(
+        b, type, arith::SubIOp::create(b, bitsOf(own), one));
+    sum = add(sum, logarithm);
+    count = add(count, select(counts, real(1.0), real(0.0)));
+  }
+  Value mean = div(sum, larger(count, real(1.0)));
+  Value bits =
+      arith::SubIOp::create(b, one, arith::FPToSIOp::create(b, bitsType, mean));
+  Value inverse = arith::BitcastOp::create(b, type, bits);
+  table.scale = mul(inverse, real(kScaledSum));
+  table.shift = sub(shift, log(table.scale));
+}
+
+/// The polynomials with one more expert.
+void SubsetBody::multiply(Polynomials &sums, const Expert &expert) {
+  auto &[values, dots] = sums;
+  for (int64_t degree = band.max; degree >= 0; --degree) {
+    if (!dots.empty()) {
+      Value dot = keep(expert, dots[degree]);
+      if (degree > 0)
+        dot = fma(expert.odds, dots[degree - 1],
+                  fma(expert.along, values[degree - 1], dot));
+      dots[degree] = dot;
+    }
+    Value value = keep(expert, values[degree]);
+    values[degree] =
+        degree > 0 ? fma(expert.odds, values[degree - 1], value) : value;
+  }
+}
+
+Value SubsetBody::keep(const Expert &expert, Value value) {
+  return expert.stay ? mul(expert.stay, value) : value;
+}
+
+SubsetBody::Expert SubsetBody::readExpert(const Table &table, Value odds,
+                                          Value number, Value vector) {
+  Expert expert;
+  expert.odds = read(odds, number);
+  if (table.stay)
+    expert.stay = read(table.stay, number);
+  if (vector) {
+    expert.direction = read(vector, number);
+    expert.along = mul(expert.odds, expert.direction);
+  }
+  return expert;
+}
+
+/// Fills the table from `odds` and, in the tilted form, `stay`; scales the odds
+/// in the linear one.
+void SubsetBody::emitRecursion(Table &table, Value vector) {
   int64_t degrees = band.max + 1;
   int64_t numSums = vector ? 2 * degrees : degrees;
-  SmallVector<Value> inits(numSums, real(0.0));
+  SmallVector<Value> inits(degrees, real(table.floor));
   inits[0] = real(1.0);
+  inits.append(numSums - degrees, real(0.0));
   llvm::append_range(inits, ArrayRef<Value>{table.prefix, table.odds});
   if (vector)
     inits.push_back(table.prefixDot);
-  SmallVector<Value> results =
-      loop(width, inits, [&](Value expert, ValueRange carried) {
-        ValueRange sums = carried.take_front(degrees);
-        ValueRange dots = carried.slice(degrees, numSums - degrees);
-        SmallVector<Value> rows(carried.drop_front(numSums));
-        for (int64_t degree = 0; degree < columns; ++degree) {
-          SmallVector<Value> place = {expert, index(degree)};
-          rows[0] = write(sums[degree], rows[0], place);
+  SmallVector<Value> results = loopBlocks(
+      table.rowSize, inits, [&](Value block, int64_t size, auto &carried) {
+        ArrayRef<Value> all(carried);
+        Polynomials sums{
+            llvm::to_vector(all.take_front(degrees)),
+            llvm::to_vector(all.slice(degrees, numSums - degrees))};
+        SmallVector<Value> rows(all.drop_front(numSums));
+        for (int64_t degree = 0; degree < table.columns; ++degree) {
+          SmallVector<Value> place = {block, index(degree)};
+          rows[0] = write(sums.values[degree], rows[0], place);
           if (vector)
-            rows[2] = write(dots[degree], rows[2], place);
+            rows[2] = write(sums.dots[degree], rows[2], place);
         }
-        Value odds, stay;
-        if (isLinear) {
-          odds = exp(sub(readLogit(expert), table.shift));
-          rows[1] = write(odds, rows[1], expert);
-        } else {
-          odds = read(rows[1], expert);
-          stay = read(table.stay, expert);
+        for (int64_t place = 0; place < size; ++place) {
+          Value number = expertOf(block, table.rowSize, place);
+          if (!table.stay) {
+            Value odds = mul(read(rows[1], number), table.scale);
+            Value isNone = isLess(odds, real(getSmallestOdds(type)));
+            odds = select(isNone, real(0.0), odds);
+            rows[1] = write(odds, rows[1], number);
+          }
+          multiply(sums, readExpert(table, rows[1], number, vector));
         }
-        auto kept = [&](Value sum) { return stay ? mul(stay, sum) : sum; };
-        SmallVector<Value> next = {kept(sums[0])};
-        for (int64_t degree = 1; degree < degrees; ++degree)
-          next.push_back(fma(odds, sums[degree - 1], kept(sums[degree])));
-        if (vector) {
-          Value along = mul(odds, read(vector, expert));
-          next.push_back(kept(dots[0]));
-          for (int64_t degree = 1; degree < degrees; ++degree)
-            next.push_back(
-                fma(odds, dots[degree - 1],
-                    fma(along, sums[degree - 1], kept(dots[degree]))));
-        }
-        llvm::append_range(next, rows);
-        return next;
+        carried = sums.values;
+        llvm::append_range(carried, sums.dots);
+        llvm::append_range(carried, rows);
       });
   ArrayRef<Value> all(results);
   table.total = llvm::to_vector(all.take_front(degrees));
@@ -96,141 +220,43 @@ void SubsetBody::emitRecursion(Table &table, int64_t columns, Value vector) {
     table.prefixDot = all.back();
 }
 
-SubsetBody::Table SubsetBody::emitLinear(int64_t columns, Value vector) {
+SubsetBody::Table SubsetBody::emitLinear(int64_t columns, int64_t rowSize,
+                                         Value vector) {
   Table table;
-  Value sum;
-  for (Value logit : emitLargest(band.max))
-    sum = sum ? add(sum, logit) : logit;
-  table.shift = mul(sum, real(1.0 / static_cast<double>(band.max)));
-  table.odds = makeRow({width});
-  table.prefix = makeRow({width, columns});
+  table.columns = columns;
+  table.rowSize = rowSize;
+  // A sample has to end with the size it is of.
+  table.floor = rowSize == kSharedRow ? getFloor(type) : 0.0;
+  emitScale(table);
+  int64_t rows = (width + rowSize - 1) / rowSize;
+  table.prefix = makeRow({rows, columns});
   if (vector)
-    table.prefixDot = makeRow({width, columns});
-  emitRecursion(table, columns, vector);
+    table.prefixDot = makeRow({rows, columns});
+  emitRecursion(table, vector);
   return table;
 }
 
 /// Whether a polynomial has left the range; a NaN has too.
 Value SubsetBody::isUnsafe(const Table &table) {
-  auto [low, high] = getSafeRange(type);
+  auto [low, high] = getSafeRange();
   Value isSafe;
   auto require = [&](Value condition) {
     isSafe = isSafe ? both(isSafe, condition) : condition;
   };
+  Value largest = real(1.0), least;
   for (int64_t size = 1; size <= band.max; ++size) {
-    require(isLess(table.total[size], real(high)));
+    Value own = table.total[size];
+    require(isLess(own, real(high)));
+    largest = larger(own, largest);
     if (size >= band.min)
-      require(isGreater(table.total[size], real(low)));
+      least = least ? smaller(own, least) : own;
   }
+  require(isGreater(least, real(low)));
+  // What starts at the floor, and odds that were left out, count by one degree
+  // less or more.
+  Value lost = mul(largest, real(getFloor(type)));
+  require(isLess(lost, mul(least, real(getLostShare(type)))));
   return negate(isSafe);
-}
-
-//===----------------------------------------------------------------------===//
-// The tilted form
-//===----------------------------------------------------------------------===//
-
-/// Where Newton's method starts: between the logits of the last expert in and
-/// the first one out. `size` becomes the sum of probabilities that is sought: a
-/// size of the band, the one that the law is near.
-Value SubsetBody::emitTiltStart(Value &size) {
-  SmallVector<Value> largest = emitLargest(std::min(band.max + 1, width));
-  auto between = [&](int64_t count) {
-    if (count >= width)
-      return largest.back();
-    return mul(real(0.5), add(largest[count - 1], largest[count]));
-  };
-  Value smallest = real(static_cast<double>(band.min));
-  if (isExact()) {
-    size = smallest;
-    return between(band.min);
-  }
-  Value untilted =
-      loop(width, real(0.0),
-           [&](Value expert, ValueRange sum) -> SmallVector<Value> {
-             Value share = logistic(readLogit(expert));
-             return {add(sum[0], share)};
-           })[0];
-  Value most = real(static_cast<double>(band.max));
-  size = smaller(larger(untilted, smallest), most);
-  Value start = select(isGreater(untilted, most), between(band.max), real(0.0));
-  return select(isLess(untilted, smallest), between(band.min), start);
-}
-
-/// Finds the tilt and writes probabilities into `odds` and `stay`.
-void SubsetBody::emitTilt(Table &table) {
-  Value none = infinity(/*isNegative=*/true), infinite = infinity();
-  SmallVector<Value> counts =
-      loop(width, {real(0.0), flag(false)},
-           [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-             Value logit = readLogit(expert);
-             Value one = select(isGreater(logit, none), real(1.0), real(0.0));
-             Value isBad = negate(isLess(logit, infinite));
-             return {add(carried[0], one), either(carried[1], isBad)};
-           });
-  table.isBad = counts[1];
-  table.admissible =
-      select(table.isBad, real(static_cast<double>(width)), counts[0]);
-  Value least = real(static_cast<double>(band.min));
-  table.isForced = negate(isGreater(table.admissible, least));
-  // A row with a NaN counts as one of equal logits, so that a sample of it is
-  // one; what is a number becomes NaN at the end.
-  auto readClean = [&](Value expert) {
-    return select(table.isBad, real(0.0), readLogit(expert));
-  };
-
-  Value size;
-  Value start = select(table.isBad, real(0.0), emitTiltStart(size));
-  size = select(table.isBad, least, size);
-  auto logOdds = [&](Value sum) {
-    return log(div(sum, sub(table.admissible, sum)));
-  };
-  Value wanted = logOdds(size);
-  table.shift = loop(kTiltSteps, start, [&](Value, ValueRange tilt) {
-    SmallVector<Value> sums = loop(
-        width, {real(0.0), real(0.0)},
-        [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-          Value p = logistic(sub(readClean(expert), tilt[0]));
-          return {add(carried[0], p), fma(p, sub(real(1.0), p), carried[1])};
-        });
-    // Newton's method on the log-odds of the mean probability, which are nearly
-    // linear in the tilt.
-    Value rest = sub(table.admissible, sums[0]);
-    Value slope =
-        mul(sums[1], add(div(real(1.0), sums[0]), div(real(1.0), rest)));
-    Value step = div(sub(logOdds(sums[0]), wanted), larger(slope, real(1e-30)));
-    step = smaller(step, real(kLargestTiltStep));
-    step = larger(step, real(-kLargestTiltStep));
-    return SmallVector<Value>{add(tilt[0], step)};
-  })[0];
-
-  // exp may overflow: then p is 0 and the expert stays out.
-  double large = getSafeRange(type).second;
-  SmallVector<Value> rows = loop(
-      width, {table.odds, makeRow({width})},
-      [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-        Value logit = readClean(expert);
-        Value power = exp(sub(table.shift, logit));
-        Value p = div(real(1.0), add(real(1.0), power));
-        Value stay =
-            select(isLess(power, real(large)), mul(power, p), real(1.0));
-        Value isAdmissible = isGreater(logit, none);
-        Value whole = select(isAdmissible, real(1.0), real(0.0));
-        p = select(table.isForced, whole, p);
-        stay = select(table.isForced, sub(real(1.0), whole), stay);
-        return {write(p, carried[0], expert), write(stay, carried[1], expert)};
-      });
-  table.odds = rows[0];
-  table.stay = rows[1];
-}
-
-/// The same table of the tokens that need it; reuses the rows of the linear
-/// one.
-SubsetBody::Table SubsetBody::emitTilted(const Table &linear, int64_t columns,
-                                         Value vector) {
-  Table table = linear;
-  emitTilt(table);
-  emitRecursion(table, columns, vector);
-  return table;
 }
 
 //===----------------------------------------------------------------------===//
@@ -271,51 +297,24 @@ SmallVector<Value> SubsetBody::emitAdjointStart(const Table &table,
   SmallVector<Value> start;
   for (int64_t size = 1; size <= band.max; ++size) {
     if (!law[size]) {
-      start.push_back(real(0.0));
+      start.push_back(real(table.floor));
       continue;
     }
-    Value slope = div(law[size], table.total[size]);
-    if (table.isForced) {
-      // 0 / 0: a size that a forced token does not have.
-      Value has = isGreater(law[size], real(0.0));
-      slope = select(has, slope, real(0.0));
+    if (!table.isForced) {
+      // Times the last one, so that a slope is as large as the floor expects.
+      bool isLast = size == band.max;
+      Value ratio = isLast ? law[size]
+                           : mul(law[size],
+                                 div(table.total[band.max], table.total[size]));
+      start.push_back(ratio);
+      continue;
     }
-    start.push_back(slope);
+    // 0 / 0: a size that a forced token does not have.
+    Value slope = div(law[size], table.total[size]);
+    Value has = isGreater(law[size], real(0.0));
+    start.push_back(select(has, slope, real(0.0)));
   }
   return start;
-}
-
-/// Writes the marginals into a row.
-Value SubsetBody::emitAdjoint(const Table &table, ValueRange start, Value row) {
-  SmallVector<Value> inits(start);
-  inits.push_back(row);
-  return loopDown(width, inits,
-                  [&](Value expert, ValueRange carried) {
-                    Value odds = read(table.odds, expert);
-                    Value stay =
-                        table.stay ? read(table.stay, expert) : Value();
-                    Value sums[2];
-                    SmallVector<Value> next;
-                    for (int64_t degree = 0; degree < band.max; ++degree) {
-                      Value before =
-                          read(table.prefix, {expert, index(degree)});
-                      Value &sum = sums[degree % 2];
-                      sum = sum ? fma(before, carried[degree], sum)
-                                : mul(before, carried[degree]);
-                      Value kept =
-                          stay ? mul(stay, carried[degree]) : carried[degree];
-                      next.push_back(degree + 1 < band.max
-                                         ? fma(odds, carried[degree + 1], kept)
-                                         : kept);
-                    }
-                    Value sum = sums[1] ? add(sums[0], sums[1]) : sums[0];
-                    Value marginal = mul(odds, sum);
-                    if (table.isBad)
-                      marginal = select(table.isBad, nan(), marginal);
-                    next.push_back(write(marginal, carried.back(), expert));
-                    return next;
-                  })
-      .back();
 }
 
 /// d log Z along the vector.
@@ -332,51 +331,114 @@ Value SubsetBody::emitZeta(const Table &table, ValueRange law) {
   return zeta;
 }
 
-/// Writes Cov(z) v into a row: with dots for tangents along v,
+/// sum_l P(l - lag) U(l) and, where there are tangents, the sum's own.
+std::pair<Value, Value> SubsetBody::contract(const Polynomials &before,
+                                             const Polynomials &slopes,
+                                             int64_t lag) {
+  Value sums[2], dots[2];
+  auto addTo = [&](Value &sum, Value x, Value y) {
+    sum = sum ? fma(x, y, sum) : mul(x, y);
+  };
+  for (int64_t degree = lag; degree < band.max; ++degree) {
+    Value value = before.values[degree - lag], slope = slopes.values[degree];
+    addTo(sums[degree % 2], value, slope);
+    if (before.dots.empty())
+      continue;
+    addTo(dots[0], before.dots[degree - lag], slope);
+    addTo(dots[1], value, slopes.dots[degree]);
+  }
+  auto total = [&](ArrayRef<Value> parts) {
+    if (parts[0] && parts[1])
+      return add(parts[0], parts[1]);
+    return parts[0] ? parts[0] : parts[1];
+  };
+  return {total(sums), total(dots)};
+}
+
+/// The slopes in front of an expert, from those behind it.
+void SubsetBody::absorb(Polynomials &slopes, const Expert &expert) {
+  auto &[values, dots] = slopes;
+  for (int64_t degree = 0; degree < band.max; ++degree) {
+    bool isLast = degree + 1 == band.max;
+    if (!dots.empty()) {
+      Value dot = keep(expert, dots[degree]);
+      dots[degree] = isLast ? dot
+                            : fma(expert.odds, dots[degree + 1],
+                                  fma(expert.along, values[degree + 1], dot));
+    }
+    Value value = keep(expert, values[degree]);
+    values[degree] =
+        isLast ? value : fma(expert.odds, values[degree + 1], value);
+  }
+}
+
+/// Writes the marginals into a row or, along a vector v, Cov(z) v: with dots
+/// for tangents along v,
 ///   m_i (v_i - zeta) + w_i sum_l (dot P_i(l) U_i(l) + P_i(l) dot U_i(l)).
-Value SubsetBody::emitAdjointDot(const Table &table, ValueRange start,
-                                 Value zeta, Value vector, Value row) {
+Value SubsetBody::emitAdjoint(const Table &table, ValueRange start, Value row,
+                              Value vector, Value zeta) {
+  int64_t numDots = vector ? band.max : 0;
   SmallVector<Value> inits(start);
-  inits.append(band.max, real(0.0));
+  inits.append(numDots, real(0.0));
   inits.push_back(row);
-  return loopDown(
-             width, inits,
-             [&](Value expert, ValueRange carried) {
-               ValueRange slopes = carried.take_front(band.max);
-               ValueRange dots = carried.slice(band.max, band.max);
-               Value odds = read(table.odds, expert);
-               Value stay = table.stay ? read(table.stay, expert) : Value();
-               Value along = read(vector, expert);
-               Value oddsAlong = mul(odds, along);
-               auto kept = [&](Value value) {
-                 return stay ? mul(stay, value) : value;
-               };
-               Value sum = real(0.0), sumDot = real(0.0);
-               SmallVector<Value> next, nextDots;
+  Value unit;
+  if (!table.isForced)
+    unit = div(real(1.0), table.total[band.max]);
+  auto finish = [&](const Expert &expert, Value sum, Value dot) {
+    if (vector)
+      sum = fma(sum, sub(expert.direction, zeta), dot);
+    if (unit)
+      sum = mul(sum, unit);
+    Value result = mul(expert.odds, sum);
+    if (vector && table.isForced)
+      result = select(table.isForced, real(0.0), result);
+    return table.isBad ? select(table.isBad, nan(), result) : result;
+  };
+  return loopBlocksDown(
+             table.rowSize, inits,
+             [&](Value block, int64_t size, auto &carried) {
+               ArrayRef<Value> all(carried);
+               Polynomials slopes{
+                   llvm::to_vector(all.take_front(band.max)),
+                   llvm::to_vector(all.slice(band.max, numDots))};
+               Value results = carried.back();
+               Polynomials before;
                for (int64_t degree = 0; degree < band.max; ++degree) {
-                 Value before = read(table.prefix, {expert, index(degree)});
-                 Value beforeDot =
-                     read(table.prefixDot, {expert, index(degree)});
-                 sum = fma(before, slopes[degree], sum);
-                 sumDot = fma(beforeDot, slopes[degree], sumDot);
-                 sumDot = fma(before, dots[degree], sumDot);
-                 Value slope = kept(slopes[degree]), dot = kept(dots[degree]);
-                 if (degree + 1 < band.max) {
-                   dot = fma(odds, dots[degree + 1],
-                             fma(oddsAlong, slopes[degree + 1], dot));
-                   slope = fma(odds, slopes[degree + 1], slope);
-                 }
-                 next.push_back(slope);
-                 nextDots.push_back(dot);
+                 SmallVector<Value> place = {block, index(degree)};
+                 before.values.push_back(read(table.prefix, place));
+                 if (vector)
+                   before.dots.push_back(read(table.prefixDot, place));
                }
-               Value result = mul(odds, fma(sum, sub(along, zeta), sumDot));
-               if (table.isBad) {
-                 result = select(table.isForced, real(0.0), result);
-                 result = select(table.isBad, nan(), result);
+               SmallVector<Value> numbers;
+               SmallVector<Expert> experts;
+               for (int64_t place = 0; place < size; ++place) {
+                 numbers.push_back(expertOf(block, table.rowSize, place));
+                 experts.push_back(
+                     readExpert(table, table.odds, numbers.back(), vector));
                }
-               llvm::append_range(next, nextDots);
-               next.push_back(write(result, carried.back(), expert));
-               return next;
+               if (size == kSharedRow) {
+                 // With P of the second: stay P(l) + odds P(l - 1).
+                 const Expert &first = experts[0];
+                 auto [sum, dot] = contract(before, slopes, /*lag=*/0);
+                 auto [late, lateDot] = contract(before, slopes, /*lag=*/1);
+                 sum = keep(first, sum);
+                 if (vector)
+                   dot = keep(first, dot);
+                 if (late && vector)
+                   dot = fma(first.odds, lateDot, fma(first.along, late, dot));
+                 if (late)
+                   sum = fma(first.odds, late, sum);
+                 results =
+                     write(finish(experts[1], sum, dot), results, numbers[1]);
+                 absorb(slopes, experts[1]);
+               }
+               auto [sum, dot] = contract(before, slopes, /*lag=*/0);
+               results =
+                   write(finish(experts[0], sum, dot), results, numbers[0]);
+               absorb(slopes, experts[0]);
+               carried = slopes.values;
+               llvm::append_range(carried, slopes.dots);
+               carried.push_back(results);
              })
       .back();
 }
@@ -385,49 +447,14 @@ Value SubsetBody::emitAdjointDot(const Table &table, ValueRange start,
 // Results
 //===----------------------------------------------------------------------===//
 
-/// The logs of the tilted form. Its polynomials have a factor 1 - p_i of every
-/// expert less, and a tilt for each one they take; with log(1 - p_i) =
-/// log p_i - (r_i - t) for those above the tilt, the large numbers cancel
-/// before they are added: what is left is the sum of these logits.
-SmallVector<Value> SubsetBody::emitTiltedLogs(const Table &table) {
-  Value none = infinity(/*isNegative=*/true);
-  SmallVector<Value> sums =
-      loop(width, {real(0.0), real(0.0), real(0.0), real(0.0)},
-           [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-             Value logit = readLogit(expert);
-             Value p = read(table.odds, expert),
-                   stay = read(table.stay, expert);
-             Value isAbove = isGreater(logit, table.shift);
-             Value finite = select(isGreater(logit, none), logit, real(0.0));
-             return {sub(carried[0], log(larger(p, stay))),
-                     add(carried[1], select(isAbove, logit, real(0.0))),
-                     add(carried[2], select(isAbove, real(1.0), real(0.0))),
-                     add(carried[3], finite)};
-           });
-  SmallVector<Value> logs;
-  for (int64_t size = band.min; size <= band.max; ++size) {
-    Value count = real(static_cast<double>(size));
-    Value tilts = mul(sub(count, sums[2]), table.shift);
-    Value value =
-        add(add(log(table.total[size]), sums[0]), add(sums[1], tilts));
-    // A forced token has one subset.
-    Value isCount = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ,
-                                          table.admissible, count);
-    value = select(table.isForced, select(isCount, sums[3], none), value);
-    logs.push_back(select(table.isBad, nan(), value));
-  }
-  return logs;
-}
-
 SmallVector<Value> SubsetBody::emitLogPartition() {
-  Table linear = emitLinear(/*columns=*/0);
+  Table linear = emitLinear(/*columns=*/0, kSharedRow);
   SmallVector<Value> logs;
   for (int64_t size = band.min; size <= band.max; ++size)
     logs.push_back(add(log(linear.total[size]),
                        mul(linear.shift, real(static_cast<double>(size)))));
-  return rarely(isUnsafe(linear), logs, [&] {
-    return emitTiltedLogs(emitTilted(linear, /*columns=*/0));
-  });
+  return rarely(isUnsafe(linear), logs,
+                [&] { return emitTiltedLogs(emitTilted(linear)); });
 }
 
 Value SubsetBody::emitLogProb(ValueRange ids) {
@@ -474,10 +501,10 @@ Value SubsetBody::emitMarginals() {
     SmallVector<Value> law = emitSizeLaw(table);
     return emitAdjoint(table, emitAdjointStart(table, law), row);
   };
-  Table linear = emitLinear(band.max);
+  Table linear = emitLinear(band.max, kSharedRow);
   Value row = finish(linear, makeRow({width}));
   return rarely(isUnsafe(linear), row, [&] {
-    Table table = emitTilted(linear, band.max);
+    Table table = emitTilted(linear);
     return SmallVector<Value>{finish(table, row)};
   })[0];
 }
@@ -485,13 +512,13 @@ Value SubsetBody::emitMarginals() {
 Value SubsetBody::emitCovariance(Value vector) {
   auto finish = [&](const Table &table, Value row) {
     SmallVector<Value> law = emitSizeLaw(table);
-    return emitAdjointDot(table, emitAdjointStart(table, law),
-                          emitZeta(table, law), vector, row);
+    return emitAdjoint(table, emitAdjointStart(table, law), row, vector,
+                       emitZeta(table, law));
   };
-  Table linear = emitLinear(band.max, vector);
+  Table linear = emitLinear(band.max, kSharedRow, vector);
   Value row = finish(linear, makeRow({width}));
   return rarely(isUnsafe(linear), row, [&] {
-    Table table = emitTilted(linear, band.max, vector);
+    Table table = emitTilted(linear, vector);
     return SmallVector<Value>{finish(table, row)};
   })[0];
 }
@@ -513,7 +540,6 @@ Value SubsetBody::emitSize(ValueRange law, Value uniform) {
 }
 
 SmallVector<Value> SubsetBody::emitSample(const TokenRandom &random) {
-  int64_t columns = band.max + 1;
   Value uniform = isExact() ? real(0.0) : emitDraw(*this, random, width);
   // How many are left to take, and the polynomial of that degree.
   auto start = [&](const Table &table) -> SmallVector<Value> {
@@ -525,12 +551,12 @@ SmallVector<Value> SubsetBody::emitSample(const TokenRandom &random) {
       sum = select(isEqual(left, id(size)), table.total[size], sum);
     return {left, sum};
   };
-  Table linear = emitLinear(columns);
+  Table linear = emitLinear(band.max + 1, /*rowSize=*/1);
   SmallVector<Value> state = start(linear);
   state.push_back(linear.prefix);
   state.push_back(linear.odds);
   state = rarely(isUnsafe(linear), state, [&] {
-    Table table = emitTilted(linear, columns);
+    Table table = emitTilted(linear);
     SmallVector<Value> tilted = start(table);
     tilted.push_back(table.prefix);
     tilted.push_back(table.odds);

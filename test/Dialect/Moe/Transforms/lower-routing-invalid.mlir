@@ -1,8 +1,10 @@
 // RUN: moe-opt %s --split-input-file --verify-diagnostics --moe-lower-routing
 // RUN: not moe-opt %s --split-input-file --moe-lower-routing=lanes=1 2>&1 \
 // RUN:   | FileCheck %s --check-prefix=LANES
+// RUN: not moe-opt %s --split-input-file --moe-lower-routing=lanes=12 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=LANES
 
-// LANES: error: moe-lower-routing needs at least 2 lanes
+// LANES: error: moe-lower-routing needs a power of two of lanes, at least 2
 
 func.func @no_body(%logits: tensor<?x8xf32>)
     -> (tensor<?x2xi32>, tensor<?x2xf32>) {

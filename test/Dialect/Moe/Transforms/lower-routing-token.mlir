@@ -35,9 +35,9 @@ func.func @sparse_mixer(%x: tensor<?x8xf32>, %s: i64)
 // -----
 
 // CHECK-LABEL: func.func @jitter(
-// CHECK:         vector.transfer_read {{.*}} : tensor<?x64xbf16>, vector<16x16xbf16>
+// CHECK:         vector.transfer_read {{.*}} : tensor<?x64xbf16>, vector<16xbf16>
 // CHECK:         arith.mului_extended {{.*}} : vector<16xi32>
-// CHECK:         vector.transfer_write {{.*}} : vector<16x16xbf16>, tensor<?x64xbf16>
+// CHECK:         vector.transfer_write {{.*}} : vector<16xbf16>, tensor<?x64xbf16>
 // CHECK-NOT:     moe.
 func.func @jitter(%x: tensor<?x64xbf16>, %s: i64) -> tensor<?x64xbf16> {
   %y = moe.jitter %x eps 1.0e-2 draw(%s, %s, %s)

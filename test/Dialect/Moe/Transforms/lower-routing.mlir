@@ -2,15 +2,17 @@
 // RUN: moe-opt %s --split-input-file --moe-lower-routing=lanes=8 \
 // RUN:   | FileCheck %s --check-prefix=EIGHT
 
-// Sixteen tokens a step, one a lane; rows are transposed in the load, and no
-// branch is left.
+// Sixteen tokens a step, one a lane; the rows that are loaded are transposed by
+// shuffles, lanes past the last token repeat it, and no branch is left.
 // CHECK-LABEL: func.func @route(
 // CHECK-SAME:    %[[L:[a-z0-9]+]]: tensor<?x8xf32>
 // CHECK-NOT:     moe.route
 // CHECK:         scf.for %[[T:.+]] = %{{.+}} to %{{.+}} step %{{.+}} iter_args
 // CHECK-SAME:      -> (tensor<?x2xi32>, tensor<?x2xf32>)
-// CHECK:           vector.transfer_read %[[L]][%[[T]], %{{.+}}], %{{.+}} {in_bounds = [false, true]} : tensor<?x8xf32>, vector<16x8xf32>
-// CHECK:           vector.transpose {{.*}} : vector<16x8xf32> to vector<8x16xf32>
+// CHECK:           %[[OWN:.+]] = arith.addi %[[T]], %{{.+}} : index
+// CHECK-NEXT:      %[[TOKEN:.+]] = arith.minui %[[OWN]], %[[LAST:.+]] : index
+// CHECK:           vector.transfer_read %[[L]][%[[TOKEN]], %{{.+}}], %{{.+}} : tensor<?x8xf32>, vector<16xf32>
+// CHECK:           vector.shuffle %{{.+}}, %{{.+}} [0, 16, 1, 17, 2, 18, {{.*}} : vector<16xf32>, vector<16xf32>
 // CHECK-NOT:       scf.if
 // CHECK:           scf.for
 // CHECK:             vector.transfer_read {{.*}} vector<16xf32>
@@ -18,10 +20,10 @@
 // CHECK:             arith.select {{.*}} : vector<16xi1>, vector<16xi32>
 // CHECK:           math.exp {{.*}} : vector<16xf32>
 // CHECK-NOT:       scf.if
-// CHECK:           vector.transpose {{.*}} : vector<2x16xi32> to vector<16x2xi32>
-// CHECK:           vector.transfer_write {{.*}} {in_bounds = [false, true]} : vector<16x2xi32>, tensor<?x2xi32>
+// CHECK:           vector.shuffle %{{.+}}, %{{.+}} [7, 15] : vector<16xi32>, vector<16xi32>
+// CHECK:           vector.transfer_write %{{.+}}, %{{.+}}[%[[TOKEN]], %{{.+}}] {in_bounds = [true]} : vector<2xi32>, tensor<?x2xi32>
 // EIGHT-LABEL: func.func @route(
-// EIGHT:         vector<8x8xf32>
+// EIGHT:         vector.shuffle %{{.+}}, %{{.+}} [0, 8, 1, 9, 2, 10, 3, 11]
 // EIGHT-NOT:     vector<16
 // EIGHT:         return
 func.func @route(%logits: tensor<?x8xf32>)
@@ -37,8 +39,10 @@ func.func @route(%logits: tensor<?x8xf32>)
 // CHECK-LABEL: func.func @mask(
 // CHECK-SAME:    %[[M:[a-z0-9]+]]: tensor<?xi1>
 // CHECK:         scf.for
-// CHECK:           %[[F:.+]] = vector.transfer_read %[[M]]
+// CHECK:           %[[READ:.+]] = vector.transfer_read %[[M]]
 // CHECK-SAME:        vector<16xi1>
+// CHECK:           %[[OF_LAST:.+]] = vector.broadcast %{{.+}} : i1 to vector<16xi1>
+// CHECK:           %[[F:.+]] = arith.select %{{.+}}, %[[READ]], %[[OF_LAST]] : vector<16xi1>, vector<16xi1>
 // CHECK:           arith.constant -1 : i32
 // CHECK:           arith.select %[[F]], %{{.+}} : vector<16xi1>, vector<16xi32>
 // CHECK:           arith.select %[[F]], %{{.+}} : vector<16xi1>, vector<16xf32>
@@ -58,7 +62,7 @@ func.func @mask(%logits: tensor<?x8xf32>, %mask: tensor<?xi1>)
 // CHECK:         linalg.generic {{.*}} ins(%[[I]] : tensor<?x2xi32>)
 // CHECK:         cf.assert %{{.+}}, "moe.route: {{.+}} outside [-1, 8)"
 // CHECK:         scf.for
-// CHECK:           vector.transfer_read %[[I]]{{.*}} : tensor<?x2xi32>, vector<16x2xi32>
+// CHECK:           vector.transfer_read %[[I]]{{.*}} : tensor<?x2xi32>, vector<16xi32>
 func.func @indices(%logits: tensor<?x8xf32>, %given: tensor<?x2xi32>)
     -> (tensor<?x2xi32>, tensor<?x2xf32>) {
   %ids, %weights = moe.route #moe.top_k<k = 2> %logits
@@ -84,14 +88,14 @@ func.func @shared(%logits: tensor<?x8xf32>, %bias: tensor<8xbf16>)
 
 // -----
 
-// bf16 logits are computed on in f32 and weights round once; rows wider than
-// the lanes are read in square blocks.
+// bf16 logits are computed on in f32 and weights round once; of rows wider than
+// the lanes the rest is masked.
 // CHECK-LABEL: func.func @bf16(
-// CHECK:         vector<16x16xbf16>
-// CHECK:         arith.extf {{.*}} : vector<16x16xbf16> to vector<16x16xf32>
-// CHECK:         vector<16x4xbf16>
-// CHECK:         arith.truncf {{.*}} : vector<16xf32> to vector<16xbf16>
-// CHECK:         vector<16x2xbf16>, tensor<32x2xbf16>
+// CHECK:         {in_bounds = [true]} : tensor<32x20xbf16>, vector<16xbf16>
+// CHECK:         arith.extf {{.*}} : vector<16xbf16> to vector<16xf32>
+// CHECK:         vector.transfer_read %{{[^{]+}} : tensor<32x20xbf16>, vector<16xbf16>
+// CHECK:         arith.truncf {{.*}} : vector<2xf32> to vector<2xbf16>
+// CHECK:         vector<2xbf16>, tensor<32x2xbf16>
 func.func @bf16(%logits: tensor<32x20xbf16>)
     -> (tensor<32x2xi32>, tensor<32x2xbf16>) {
   %ids, %weights = moe.route #moe.top_k<k = 2> %logits
@@ -175,10 +179,8 @@ func.func @mix(%v: tensor<?x8xf32>, %u: tensor<?x6xf32>, %g: tensor<?xi32>)
 
 // Nine bf16 logits: a masked vector of sixteen, as processors have no other.
 // CHECK-LABEL: func.func @odd(
-// CHECK-NOT:     vector<16x9xbf16>
-// CHECK:         vector.transfer_read {{.*}} : tensor<?x9xbf16>, vector<16x16xbf16>
-// CHECK:         vector.transpose {{.*}} : vector<16x16xf32> to vector<16x16xf32>
-// CHECK-NEXT:    vector.extract_strided_slice {{.*}} : vector<16x16xf32> to vector<9x16xf32>
+// CHECK-NOT:     vector<9xbf16>
+// CHECK:         vector.transfer_read %{{[^{]+}} : tensor<?x9xbf16>, vector<16xbf16>
 func.func @odd(%logits: tensor<?x9xbf16>)
     -> (tensor<?x2xi32>, tensor<?x2xf32>) {
   %ids, %weights = moe.route #moe.top_k<k = 2> %logits
@@ -196,7 +198,8 @@ func.func @odd(%logits: tensor<?x9xbf16>)
 // CHECK:           %[[ANY:.+]] = vector.reduction <or>, %[[BAD]] : vector<16xi1> into i1
 // CHECK-NEXT:      scf.if %[[ANY]]
 // CHECK:             arith.select %[[BAD]], %{{.+}}, %{{.+}} : vector<16xi1>, vector<16xf32>
-// CHECK:           vector.transfer_write %{{.+}} : vector<16x16xf32>, tensor<?x40xf32>
+// CHECK:           vector.transfer_write %{{.+}} : vector<16xf32>, tensor<?x40xf32>
+// CHECK:           vector.transfer_write %{{.+}} : vector<8xf32>, tensor<?x40xf32>
 func.func @marginals(%logits: tensor<?x40xf32>) -> tensor<?x40xf32> {
   %m = moe.subset_marginals %logits size 2 to 2
       : tensor<?x40xf32> -> tensor<?x40xf32>
@@ -212,6 +215,7 @@ func.func @marginals(%logits: tensor<?x40xf32>) -> tensor<?x40xf32> {
 // CHECK:           %[[OWN:.+]] = arith.index_cast %[[T]] : index to i64
 // CHECK:           %[[NUMBER:.+]] = arith.addi %[[FIRST]], %[[OWN]] : i64
 // CHECK:           vector.broadcast %[[NUMBER]] : i64 to vector<16xi64>
+// CHECK:           arith.minsi %{{.+}} : vector<16xi64>
 // CHECK:           arith.mului_extended
 func.func @draw(%n: index, %seed: i64, %layer: i64, %first: i64)
     -> tensor<?x8xf32> {

@@ -230,3 +230,40 @@ func.func @no_change(%logits: tensor<?x8xf32>)
   return %ids, %weights, %s
       : tensor<?x2xi32>, tensor<?x2xf32>, tensor<?x8xf32>
 }
+
+// -----
+
+// Inside a loop over tiles of tokens: the weight goes into panels of 16 rows in
+// front of the loop, and a tile of up to 6 rows and 4 panels sums in registers,
+// in the order of h. The last panel's columns past the 40th are not written.
+// CHECK-LABEL: func.func @tiled_gate(
+// CHECK-SAME:    %[[X:[a-z0-9]+]]: tensor<?x33xf32>, %[[W:[a-z0-9]+]]: tensor<40x33xf32>
+// CHECK:         %[[PANELS:.+]] = scf.forall {{.*}} -> (tensor<3x33x16xf32>)
+// CHECK:           vector.transfer_read %[[W]]
+// CHECK:           vector.shuffle
+// CHECK:           tensor.parallel_insert_slice
+// CHECK:         scf.forall
+// CHECK:           scf.for %[[H:[a-z0-9]+]] = {{.*}} -> (vector<16xf32>,
+// CHECK:             vector.transfer_read %[[PANELS]][%{{.+}}, %[[H]], %{{.+}}]
+// CHECK-COUNT-18:    vector.fma
+// CHECK:             scf.yield
+// CHECK:           vector.transfer_write %{{.+}} {in_bounds = [true]} : vector<16xf32>, tensor<64x40xf32>
+// CHECK:           vector.transfer_write %{{[^{]+}} : vector<16xf32>, tensor<64x40xf32>
+// CHECK-NOT:     moe.grouped_matmul
+func.func @tiled_gate(%x: tensor<?x33xf32>, %w: tensor<40x33xf32>,
+                      %out: tensor<?x40xf32>, %tiles: index)
+    -> tensor<?x40xf32> {
+  %r = scf.forall (%i) in (%tiles) shared_outs(%o = %out)
+      -> (tensor<?x40xf32>) {
+    %first = affine.apply affine_map<(d0) -> (d0 * 64)>(%i)
+    %tile = tensor.extract_slice %x[%first, 0] [64, 33] [1, 1]
+        : tensor<?x33xf32> to tensor<64x33xf32>
+    %y = moe.gate %tile, %w
+        : (tensor<64x33xf32>, tensor<40x33xf32>) -> tensor<64x40xf32>
+    scf.forall.in_parallel {
+      tensor.parallel_insert_slice %y into %o[%first, 0] [64, 40] [1, 1]
+          : tensor<64x40xf32> into tensor<?x40xf32>
+    }
+  }
+  return %r : tensor<?x40xf32>
+}

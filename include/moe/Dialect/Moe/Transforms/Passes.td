@@ -58,11 +58,17 @@ def MoeFuseGatingPass
     Precondition: layer ops on tensors. Postcondition: every moe.route by a
     token-local router, and every other op of a token body (the subset ops),
     stands in an scf.forall over tiles of `tile-size` tokens together with the
-    gate and score that feed it; each gate is computed once, and where another
-    op reads its logits too, the fused loop returns them. What makes the gate's
-    rows token by token (moe.jitter) is fused as well. An op that is not fused
-    is named in a remark with the reason; where it is token-local its
-    tokens are tiled all the same.
+    score, gate and what makes the gate's rows token by token (moe.unit_rows,
+    moe.jitter); each gate is computed once, and where another op reads its
+    logits too, the fused loop returns them.
+
+    With a mix in front the route shares its loop with the mix, and gate and
+    score have a loop in front of it. A softmax over the experts or slots of a
+    token leaves a global router (moe.route_experts, moe.route_slots) as a
+    moe.score and shares the gate's loop; the selection per group stays. Both
+    are told by a remark of the analysis kind, category moe-fuse-gating. Any
+    other op that is not fused is named in a diagnostic remark with the reason;
+    where it is token-local its tokens are tiled all the same.
 
     See test/Dialect/Moe/Transforms/fuse-gating.mlir.
   }];
@@ -86,8 +92,9 @@ def MoeLowerRoutingPass
   let description = [{
     Precondition: moe.route and moe.top_k on tensors. Postcondition: neither is
     left; each is a loop over `lanes` tokens at a time, whose body is the
-    router's token body with every scalar a vector. Given indices are checked
-    by a cf.assert in front.
+    router's token body with every scalar a vector. Rows are transposed by
+    shuffles; the lanes past the last token repeat it. Given indices are checked
+    by a cf.assert in front. `lanes` is a power of two.
 
     See test/Dialect/Moe/Transforms/lower-routing.mlir.
   }];
@@ -111,7 +118,9 @@ def MoeLowerToGroupedPass
   let description = [{
     Precondition: layer ops on tensors. Postcondition: no moe.gate,
     moe.dispatch, moe.experts or moe.combine is left. A dispatch that feeds
-    experts copies no row: the gather is an operand of the first product.
+    experts copies no row: the gather is an operand of the first product. A
+    gate inside a loop over tiles of tokens is a product on register tiles; its
+    weight is copied into panels once, in front of the loop.
 
     See test/Dialect/Moe/Transforms/lower-to-grouped.mlir.
   }];
@@ -121,7 +130,9 @@ def MoeLowerToGroupedPass
   ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
-    "::mlir::math::MathDialect", "::mlir::tensor::TensorDialect"
+    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
+    "::mlir::tensor::TensorDialect", "::mlir::ub::UBDialect",
+    "::mlir::vector::VectorDialect"
   ];
 }
 
