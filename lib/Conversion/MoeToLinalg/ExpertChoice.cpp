@@ -39,7 +39,8 @@ private:
   SmallVector<Value> emitGroup(Value begin, Value count, ValueRange carried);
   Value emitScoresOverTokens(Value begin, Value count);
   Value emitLiveCount(Value begin, Value count);
-  void emitRoomCheck(Value end);
+  Value emitCapacity(Value count);
+  void emitRoomCheck();
   SmallVector<Value> emitColumn(Value expert, Value begin, Value count,
                                 Value scores, Value assignment,
                                 ValueRange slots, Value base, Value taken);
@@ -61,6 +62,7 @@ SmallVector<Value> ExpertChoice::emit() {
     scores = logits;
   else if (!isOverTokens())
     scores = emitSoftmax(b, logits, /*dim=*/1);
+  emitRoomCheck();
   SmallVector<Value> dests = emitDestinations(b, op);
   Value ids = emitFill(b, emitI32(b, -1), dests[0]);
   Value weights = emitFill(b, emitFloat(b, compute, 0.0),
@@ -83,13 +85,8 @@ SmallVector<Value> ExpertChoice::emit() {
 
 SmallVector<Value> ExpertChoice::emitGroup(Value begin, Value count,
                                            ValueRange carried) {
-  Value capacity = getValueOrCreateConstantIndexOp(
-      b, b.getLoc(),
-      router.getCapacity().build(b, b.getLoc(), getAsOpFoldResult(count),
-                                 numExperts, /*numSlots=*/1));
-  capacity = arith::MinUIOp::create(b, capacity, count);
+  Value capacity = emitCapacity(count);
   Value base = carried[2], end = emitAdd(b, base, capacity);
-  emitRoomCheck(end);
   Value groupScores = isOverTokens() ? emitScoresOverTokens(begin, count)
                                      : emitSliceRows(b, scores, begin, count);
   Value taken = capacity;
@@ -133,14 +130,30 @@ Value ExpertChoice::emitLiveCount(Value begin, Value count) {
                   })[0];
 }
 
-/// A C that is not the capacity rule's own bound may be too small.
-void ExpertChoice::emitRoomCheck(Value end) {
+/// The slots that an expert has for a group of tokens.
+Value ExpertChoice::emitCapacity(Value count) {
+  Value capacity = getValueOrCreateConstantIndexOp(
+      b, b.getLoc(),
+      router.getCapacity().build(b, b.getLoc(), getAsOpFoldResult(count),
+                                 numExperts, /*numSlots=*/1));
+  return arith::MinUIOp::create(b, capacity, count);
+}
+
+/// A C that is not the capacity rule's own bound may be too small. Checked in
+/// front of all groups, as an entry cannot leave a loop with an error.
+void ExpertChoice::emitRoomCheck() {
   auto ids = op.getIds().getType();
   bool isBound =
       ids.isDynamicDim(1) ||
       (!op.getGroupOffsets() && !op.getLogits().getType().isDynamicDim(0));
   if (isBound)
     return;
+  Value end = emitForGroups(
+      b, op.getOperationName(), op.getGroupOffsets(), emitDim(b, logits, 0),
+      emitIndex(b, 0),
+      [&](Value, Value count, ValueRange so) -> SmallVector<Value> {
+        return {emitAdd(b, so[0], emitCapacity(count))};
+      })[0];
   Value fits = arith::CmpIOp::create(b, arith::CmpIPredicate::ule, end,
                                      emitIndex(b, ids.getDimSize(1)));
   emitAssert(

@@ -231,3 +231,48 @@ func.func @route_hash_c4_negative(%t: tensor<?xi32>) {
       : tensor<?xi32>, tensor<2x2xi32> -> tensor<?x2xi32>, tensor<?x2xf32>
   return
 }
+
+// -----
+
+func.func @product_keys_c1(%x: tensor<?x8xf32>) {
+  // expected-error @below {{logits of 8 columns, 8 of them on the left, leave none on the right (product_keys_c1)}}
+  %0:2 = moe.route #moe.product_keys<k = 2, left = 8> %x
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @product_keys_c2(%x: tensor<?x100000xf32>) {
+  // expected-error @below {{50000 x 50000 experts are more than i32 ids name (product_keys_c2)}}
+  %0:2 = moe.route #moe.product_keys<k = 2, left = 50000> %x
+      : tensor<?x100000xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @product_keys_c3(%x: tensor<?x4xf32>) {
+  // expected-error @below {{k = 5 of 4 experts (product_keys_c3)}}
+  %0:2 = moe.route #moe.product_keys<k = 5, left = 2> %x
+      : tensor<?x4xf32> -> tensor<?x5xi32>, tensor<?x5xf32>
+  return
+}
+
+// -----
+
+func.func @product_keys_k(%x: tensor<?x4xf32>) {
+  // expected-error @below {{k = 0 chooses nothing}}
+  %0:2 = moe.route #moe.product_keys<k = 0, left = 2> %x
+      : tensor<?x4xf32> -> tensor<?x0xi32>, tensor<?x0xf32>
+  return
+}
+
+// -----
+
+func.func @product_keys_left(%x: tensor<?x4xf32>) {
+  // expected-error @below {{left = 0 is no width}}
+  %0:2 = moe.route #moe.product_keys<k = 1, left = 0> %x
+      : tensor<?x4xf32> -> tensor<?x1xi32>, tensor<?x1xf32>
+  return
+}

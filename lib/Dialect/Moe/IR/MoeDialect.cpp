@@ -14,6 +14,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
+#include "mlir/Transforms/InliningUtils.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -160,6 +161,20 @@ LogicalResult MoeDialect::verifyRegionResultAttribute(Operation *op, unsigned,
   return verifyArgAttribute(op, function.getResultTypes()[resultIndex], attr);
 }
 
+namespace {
+/// A layer may be spread over functions: entries have no calls.
+struct MoeInlinerInterface : public DialectInlinerInterface {
+  using DialectInlinerInterface::DialectInlinerInterface;
+
+  bool isLegalToInline(Operation *, Region *, bool, IRMapping &) const final {
+    return true;
+  }
+  bool isLegalToInline(Region *, Region *, bool, IRMapping &) const final {
+    return true;
+  }
+};
+} // namespace
+
 void MoeDialect::initialize() {
   addAttributes<
 #define GET_ATTRDEF_LIST
@@ -169,5 +184,5 @@ void MoeDialect::initialize() {
 #define GET_OP_LIST
 #include "moe/Dialect/Moe/IR/MoeOps.cpp.inc"
       >();
-  addInterfaces<MoeBytecodeInterface>();
+  addInterfaces<MoeBytecodeInterface, MoeInlinerInterface>();
 }

@@ -14,6 +14,7 @@
 
 #include "SampledBody.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
@@ -35,6 +36,7 @@ public:
 private:
   /// The largest of a half, as numbers, with their ids in it.
   RankedKeys rankHalf(int64_t first, int64_t count);
+  std::pair<Value, Value> emitRows(const RankedKeys &half);
   RankedKeys rankSums(const RankedKeys &left, const RankedKeys &right);
   /// log sum exp of a half, as its maximum and sum.
   std::pair<Value, Value> emitHalfSum(int64_t first, int64_t count);
@@ -56,36 +58,61 @@ RankedKeys ProductKeysBody::rankHalf(int64_t first, int64_t count) {
   return best;
 }
 
+/// Rows of a ranked half, which loops can read at a place.
+std::pair<Value, Value> ProductKeysBody::emitRows(const RankedKeys &half) {
+  auto count = static_cast<int64_t>(half.ids.size());
+  Value values = makeRow({count});
+  Value ids =
+      tensor::EmptyOp::create(b, ArrayRef<int64_t>{count}, b.getI32Type());
+  for (int64_t place = 0; place < count; ++place) {
+    values = write(half.keys[place], values, index(place));
+    ids = write(half.ids[place], ids, index(place));
+  }
+  return {values, ids};
+}
+
 /// Inserts the sums that may be among the k largest; equal ones by their ids,
 /// as they do not come in the order of these.
 RankedKeys ProductKeysBody::rankSums(const RankedKeys &left,
                                      const RankedKeys &right) {
   int64_t k = router.getK();
-  RankedKeys best = emitEmptyRanking(b, order, k);
-  Value width = id(numRight);
-  for (auto [a, leftValue] : llvm::enumerate(left.keys))
-    for (auto [c, rightValue] : llvm::enumerate(right.keys)) {
-      if (static_cast<int64_t>((a + 1) * (c + 1)) > k)
-        break;
-      Value key = order.encode(add(leftValue, rightValue));
-      Value own =
-          addId(arith::MulIOp::create(b, left.ids[a], width), right.ids[c]);
-      for (int64_t place = 0; place < k; ++place) {
-        Value isEqualKey = arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
-                                                 key, best.keys[place]);
-        Value isLower = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, own,
-                                              best.ids[place]);
-        Value wins = either(order.isGreater(key, best.keys[place]),
-                            both(isEqualKey, isLower));
-        // What loses its place goes on to the next one.
-        Value lostKey = select(wins, best.keys[place], key);
-        Value lostId = select(wins, best.ids[place], own);
-        best.keys[place] = select(wins, key, best.keys[place]);
-        best.ids[place] = select(wins, own, best.ids[place]);
-        key = lostKey;
-        own = lostId;
-      }
+  auto [leftRow, leftIds] = emitRows(left);
+  auto [rightRow, rightIds] = emitRows(right);
+  auto insert = [&](Value a, Value c, ValueRange so) {
+    Value key = order.encode(add(read(leftRow, a), read(rightRow, c)));
+    Value own = arith::MulIOp::create(b, read(leftIds, a), id(numRight));
+    own = addId(own, read(rightIds, c));
+    SmallVector<Value> best(so);
+    for (int64_t place = 0; place < k; ++place) {
+      Value &bestKey = best[place], &bestId = best[k + place];
+      Value isEqualKey =
+          arith::CmpIOp::create(b, arith::CmpIPredicate::eq, key, bestKey);
+      Value isLower =
+          arith::CmpIOp::create(b, arith::CmpIPredicate::slt, own, bestId);
+      Value wins =
+          either(order.isGreater(key, bestKey), both(isEqualKey, isLower));
+      // What loses its place goes on to the next one.
+      Value lostKey = select(wins, bestKey, key);
+      Value lostId = select(wins, bestId, own);
+      bestKey = select(wins, key, bestKey);
+      bestId = select(wins, own, bestId);
+      key = lostKey;
+      own = lostId;
     }
+    return best;
+  };
+  RankedKeys best = emitEmptyRanking(b, order, k);
+  SmallVector<Value> state(best.keys);
+  llvm::append_range(state, best.ids);
+  state = loop(left.ids.size(), state, [&](Value a, ValueRange outer) {
+    Value divisor = arith::AddIOp::create(b, a, index(1));
+    Value most = arith::DivUIOp::create(b, index(k), divisor);
+    Value end = arith::MinUIOp::create(b, most, index(right.ids.size()));
+    return loopRange(index(0), end, 1, outer,
+                     [&](Value c, ValueRange so) { return insert(a, c, so); });
+  });
+  best.keys.assign(state.begin(), state.begin() + k);
+  best.ids.assign(state.begin() + k, state.end());
   return best;
 }
 

@@ -381,6 +381,8 @@ Value SubsetBody::emitAdjoint(const Table &table, ValueRange start, Value row,
   SmallVector<Value> inits(start);
   inits.append(numDots, real(0.0));
   inits.push_back(row);
+  // An expert's odds are not needed once its result is there.
+  bool isInPlace = row == table.odds;
   Value unit;
   if (!table.isForced)
     unit = div(real(1.0), table.total[band.max]);
@@ -413,8 +415,9 @@ Value SubsetBody::emitAdjoint(const Table &table, ValueRange start, Value row,
                SmallVector<Expert> experts;
                for (int64_t place = 0; place < size; ++place) {
                  numbers.push_back(expertOf(block, table.rowSize, place));
-                 experts.push_back(
-                     readExpert(table, table.odds, numbers.back(), vector));
+                 experts.push_back(readExpert(table,
+                                              isInPlace ? results : table.odds,
+                                              numbers.back(), vector));
                }
                if (size == kSharedRow) {
                  // With P of the second: stay P(l) + odds P(l - 1).
@@ -502,10 +505,13 @@ Value SubsetBody::emitMarginals() {
     return emitAdjoint(table, emitAdjointStart(table, law), row);
   };
   Table linear = emitLinear(band.max, kSharedRow);
-  Value row = finish(linear, makeRow({width}));
+  Value row = finish(linear, linear.odds);
   return rarely(isUnsafe(linear), row, [&] {
-    Table table = emitTilted(linear);
-    return SmallVector<Value>{finish(table, row)};
+    // In the same row, which holds the results of the lanes that pass.
+    Table again = linear;
+    again.odds = row;
+    Table table = emitTilted(again);
+    return SmallVector<Value>{finish(table, table.odds)};
   })[0];
 }
 

@@ -37,7 +37,7 @@ def Moe_MixOp : Moe_LayerOp<"mix", [AttrSizedOperandSegments]> {
     T, otherwise a run-time error of the entry), with `causal` only itself and
     the tokens before it, and no token whose `mask` is false; a masked token has
     a row of zeros. What a token does not see does not reach it, be it NaN. NaN
-    or an infinite product in what it sees makes its row NaN. Computed in f32
+    or a product of +inf in what it sees makes its row NaN. Computed in f32
     (f64 where the query or the result is), one rounding at the end.
 
     With `from(%first)` (i64) the query has the rows of tokens first, first + 1,
