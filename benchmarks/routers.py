@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable
 
+import moe_mlir
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -269,19 +270,23 @@ def race_gate(
     )  # fmt: skip
 
 
-#: Routers beside top-k: attribute, whether it draws, and whether it takes the
-#: operand `noise`.
+#: Routers beside top-k: attribute, slots, whether it draws, and whether it
+#: takes the operand `noise`. Columns of E are two halves to product keys.
 ROUTERS = {
-    "top_k": ("#moe.top_k<k = 8>", False, False),
-    "exact_k": ("#moe.exact_k<k = 8>", True, False),
-    "dynamic_k 6..8": ("#moe.dynamic_k<min = 6, max = 8>", True, False),
-    "moesart": ("#moe.moesart<k = 8>", True, False),
-    "noisy_top_k learned": ("#moe.noisy_top_k<k = 8>", True, True),
+    "top_k": ("#moe.top_k<k = 8>", 8, False, False),
+    "exact_k": ("#moe.exact_k<k = 8>", 8, True, False),
+    "dynamic_k 6..8": ("#moe.dynamic_k<min = 6, max = 8>", 8, True, False),
+    "moesart": ("#moe.moesart<k = 8>", 8, True, False),
+    "noisy_top_k learned": ("#moe.noisy_top_k<k = 8>", 8, True, True),
     "noisy_top_k gumbel": (
         "#moe.noisy_top_k<k = 8, noise = gumbel, weights = clean>",
+        8,
         True,
         False,
     ),
+    "gshard random": ("#moe.gshard<policy = random>", 2, True, False),
+    "sparse_mixer": ("#moe.sparse_mixer<eps = 0.01>", 2, True, False),
+    "product_keys": ("#moe.product_keys<k = 8, left = {half}>", 8, False, False),
 }
 
 
@@ -290,10 +295,11 @@ def race_routers(report: Report, experts: int, seconds: float) -> None:
     x = uniform(experts)
     state = random_state(1)
     calls = {}
-    for name, (attribute, training, noise) in ROUTERS.items():
-        layer = router(attribute, experts, SIZE, "cpu", training, noise=noise)
+    for name, (text, slots, training, noise) in ROUTERS.items():
+        attribute = text.replace("{half}", str(experts // 2))
+        layer = router(attribute, experts, slots, "cpu", training, noise=noise)
         inputs = [x] + [x] * noise + [state] * training
-        out = [empty((TOKENS, SIZE), np.int32), empty((TOKENS, SIZE))]
+        out = [empty((TOKENS, slots), np.int32), empty((TOKENS, slots))]
         calls[name] = lambda f=layer, i=inputs, o=out: f(*i, out=o)
     times = interleaved(calls, seconds)
     for name, own in times.items():
@@ -302,6 +308,67 @@ def race_routers(report: Report, experts: int, seconds: float) -> None:
             report.add(
                 f"  {name} / top_k E={experts}", own / times["top_k"], "x"
             )
+
+
+def meeting_layers(
+    experts: int, tokens: int, width: int
+) -> dict[str, tuple[moe_mlir.Layer, list[np.ndarray], list | None]]:
+    """Layers in which tokens meet, their inputs, outputs of given size."""
+    x = uniform(experts, tokens)
+    stream = np.random.default_rng(7)
+    u = stream.normal(size=(tokens, width)).astype(np.float32)
+    a = stream.random((1, tokens, tokens)).astype(np.float32)
+    row, rows = f"tensor<?x{experts}xf32>", f"tensor<?x{width}xf32>"
+    matrix = "tensor<1x?x?xf32>"
+    chosen = (f"tensor<{experts}x?xi32>", f"tensor<{experts}x?xf32>")
+    choice = "#moe.expert_choice<capacity = <factor = 2.0>{}>"
+    out = {}
+
+    def add(name, body, outputs, *inputs, given=None):
+        kinds = tuple((key, kind) for key, kind, _ in inputs)
+        layer = compile_body(body, kinds, outputs, "cpu")
+        out[name] = layer, [value for _, _, value in inputs], given
+
+    slots = (experts, 2 * tokens // experts)
+
+    for name, rest in (("", ""), (" capped", ", cap = 2.0, sweeps = 100")):
+        body = (
+            f"%ids, %weights = moe.route_experts {choice.format(rest)} %x\n"
+            f"      : {row} -> {chosen[0]}, {chosen[1]}"
+        )
+        add(f"expert_choice{name}", body,
+            (("ids", chosen[0]), ("weights", chosen[1])), ("x", row, x),
+            given=[np.zeros(slots, np.int32), empty(slots)])  # fmt: skip
+    add("route_slots", f"%d, %c = moe.route_slots %x : {row} -> {row}, {row}",
+        (("d", row), ("c", row)), ("x", row, x))  # fmt: skip
+    for name, rest in (("", ""), (" causal", " causal")):
+        body = (
+            f"%y = moe.mix %x query(%u : {rows}) key(%u : {rows}) scale 0.125{rest}\n"
+            f"      : {row} -> {row}"
+        )
+        add(f"mix{name}", body, (("y", row),), ("x", row, x), ("u", rows, u))
+    body = f"%y = moe.mix_matrix %x by %a : ({row}, {matrix}) -> {row}"
+    add("mix_matrix", body, (("y", row),), ("x", row, x), ("a", matrix, a))
+    return out
+
+
+def race_meetings(report: Report, experts: int, seconds: float) -> None:
+    """Routers in which tokens meet: the cost of a mix grows with T."""
+    tokens, width = 512, 64
+    layers = meeting_layers(experts, tokens, width)
+    calls = {
+        name: lambda f=layer, i=inputs, o=given: f(*i, out=o)
+        for name, (layer, inputs, given) in layers.items()
+    }
+    where = f"E={experts} T={tokens}"
+    for name, own in interleaved(calls, seconds).items():
+        report.add(f"{name} {where}", own / tokens * 1e9, "ns/token")
+        if name.startswith("mix"):
+            # Products of queries and keys, and of weights and values.
+            columns = experts if name == "mix_matrix" else experts + width
+            keys = tokens / 2 if "causal" in name else tokens
+            flops = 2 * keys * columns * tokens / own
+            report.add(f"  {name} {where}", flops * 1e-9, "GFLOP/s")
 
 
 def race_sizes(report: Report, seconds: float) -> None:
@@ -337,6 +404,7 @@ def main() -> int:
         race_gate(report, peers, experts, hidden, seconds)
     for experts in (64, 256):
         race_routers(report, experts, seconds)
+    race_meetings(report, 64, seconds)
     race_sizes(report, seconds / 4)
     return 1 if report.failed else 0
 

@@ -21,11 +21,11 @@ func.func @mix_matrix(%v: tensor<?x8xf32>, %a: tensor<2x?x?xf32>,
 
 // -----
 
-// The body of a token, with blocks of four keys.
+// The body of a token, with blocks of eight keys.
 // CHECK-LABEL: func.func @mix(
 // CHECK:         scf.for
-// CHECK:           scf.for {{.*}} step %c4
-// CHECK-COUNT-4:     math.fma
+// CHECK:           scf.for {{.*}} step %c8
+// CHECK-COUNT-8:     math.fma
 // CHECK-NOT:     moe.
 func.func @mix(%v: tensor<?x8xf32>, %u: tensor<?x6xf32>) -> tensor<?x8xf32> {
   %0 = moe.mix %v query(%u : tensor<?x6xf32>) key(%u : tensor<?x6xf32>)

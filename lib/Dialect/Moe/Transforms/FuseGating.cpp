@@ -203,9 +203,8 @@ private:
   /// What reads more tokens than its own is not fused with its gate. Nothing
   /// was missed, and no warning is due: an analysis for who asks.
   static void remarkOnTokens(Operation *op) {
-    Operation *feeder = op->getNumOperands() > 0
-                            ? op->getOperand(0).getDefiningOp()
-                            : nullptr;
+    Operation *feeder =
+        op->getNumOperands() > 0 ? op->getOperand(0).getDefiningOp() : nullptr;
     StringRef reason;
     if (isMix(op))
       reason = "a mix reads the values of other tokens";
@@ -215,8 +214,9 @@ private:
       reason = "a slot is an average of all tokens of a group";
     if (reason.empty() || !isa_and_nonnull<GateOp, ScoreOp>(feeder))
       return;
-    remark::analysis(op->getLoc(), remark::RemarkOpts::name("Locality")
-                                       .category("moe-fuse-gating"))
+    remark::analysis(
+        op->getLoc(),
+        remark::RemarkOpts::name("Locality").category("moe-fuse-gating"))
         << ("not fused with the gate in front: " + reason).str();
   }
 

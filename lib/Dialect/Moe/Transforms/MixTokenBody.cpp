@@ -27,7 +27,9 @@ using namespace mlir::moe;
 
 namespace {
 
-constexpr int64_t kKeysAtOnce = 4;
+constexpr int64_t kKeysAtOnce = 8;
+
+constexpr double kTinyPower = 1.0e-30;
 
 class MixBody : public BodyBuilder {
 public:
@@ -75,7 +77,8 @@ private:
 
   State mixHead(Value head, State state);
   State mixGroup(Value head, Value low, Value high, State state);
-  State mixBlock(Value head, Value first, Value high, State state);
+  State mixBlock(Value head, Value first, Value high, State state,
+                 bool isWhole);
   SmallVector<Value> emitProducts(Value head, ArrayRef<Value> keys);
 
   MixOp op;
@@ -111,13 +114,18 @@ SmallVector<Value> MixBody::emitProducts(Value head, ArrayRef<Value> keys) {
   return products;
 }
 
-/// The keys first, first + 1, .. below `high`, at most kKeysAtOnce.
+/// The keys first, first + 1, .. below `high`, at most kKeysAtOnce; a whole
+/// block has that many, and all tokens see them.
 MixBody::State MixBody::mixBlock(Value head, Value first, Value high,
-                                 State state) {
+                                 State state, bool isWhole) {
   Value last = arith::SubIOp::create(b, high, index(1));
   SmallVector<Value> keys, isSeen;
   for (int64_t place = 0; place < kKeysAtOnce; ++place) {
     Value own = addIndex(first, index(place));
+    if (isWhole) {
+      keys.push_back(own);
+      continue;
+    }
     Value seen = isIndexLess(own, high);
     own = arith::MinUIOp::create(b, own, last);
     if (op.getCausal())
@@ -133,8 +141,9 @@ MixBody::State MixBody::mixBlock(Value head, Value first, Value high,
 
   SmallVector<Value> products = emitProducts(head, keys);
   Value none = infinity(/*isNegative=*/true), largest = state.largest;
-  for (auto [product, seen] : llvm::zip(products, isSeen)) {
-    product = select(seen, product, none);
+  for (auto [place, product] : llvm::enumerate(products)) {
+    if (!isWhole)
+      product = select(isSeen[place], product, none);
     largest = larger(product, largest);
   }
   // Nothing seen so far: exp(-inf - 0) is 0, exp(-inf + inf) would be NaN.
@@ -145,14 +154,19 @@ MixBody::State MixBody::mixBlock(Value head, Value first, Value high,
   Value total = mul(state.total, shrink);
   for (Value &product : products) {
     product = exp(sub(product, shift));
+    // Far below the rounding of the sum, which has a term of 1; products of
+    // numbers below the normal range take many times as long.
+    Value isTiny = isLess(product, real(kTinyPower));
+    product = select(isTiny, real(0.0), product);
     total = add(total, product);
   }
   Value sum = loop(width, state.sum, [&](Value place, ValueRange so) {
     Value value = mul(read(so[0], place), shrink);
-    for (auto [power, seen, other] : llvm::zip(products, isSeen, keys)) {
+    for (auto [number, other] : llvm::enumerate(keys)) {
+      Value more =
+          fma(products[number], readShared(values, {other, place}), value);
       // Not by a product with 0: what is not seen may be NaN.
-      Value more = fma(power, readShared(values, {other, place}), value);
-      value = select(seen, more, value);
+      value = isWhole ? more : select(isSeen[number], more, value);
     }
     return SmallVector<Value>{write(value, so[0], place)};
   })[0];
@@ -161,10 +175,24 @@ MixBody::State MixBody::mixBlock(Value head, Value first, Value high,
 
 MixBody::State MixBody::mixGroup(Value head, Value low, Value high,
                                  State state) {
+  Value begin = low;
+  if (!op.getCausal() && !mask) {
+    Value rest = arith::RemUIOp::create(b, arith::SubIOp::create(b, high, low),
+                                        index(kKeysAtOnce));
+    begin = arith::SubIOp::create(b, high, rest);
+    state = State::unpack(loopRange(
+        low, begin, kKeysAtOnce, state.pack(), [&](Value first, ValueRange so) {
+          return mixBlock(head, first, high, State::unpack(so),
+                          /*isWhole=*/true)
+              .pack();
+        }));
+  }
   return State::unpack(loopRange(
-      low, high, kKeysAtOnce, state.pack(), [&](Value first, ValueRange so) {
+      begin, high, kKeysAtOnce, state.pack(), [&](Value first, ValueRange so) {
         auto block = [&] {
-          return mixBlock(head, first, high, State::unpack(so)).pack();
+          return mixBlock(head, first, high, State::unpack(so),
+                          /*isWhole=*/false)
+              .pack();
         };
         if (!op.getCausal())
           return block();
