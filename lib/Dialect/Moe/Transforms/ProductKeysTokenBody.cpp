@@ -137,25 +137,15 @@ std::pair<Value, Value> ProductKeysBody::emitHalfSum(int64_t first,
 
 SmallVector<Value> ProductKeysBody::weigh(ArrayRef<Value> sums,
                                           ValueRange absent) {
+  if (router.getDomain() == ScoreDomain::topk)
+    return weighChosen(sums, absent);
+  auto [leftMax, leftSum] = emitHalfSum(0, numLeft);
+  auto [rightMax, rightSum] = emitHalfSum(numLeft, numRight);
   SmallVector<Value> weights;
-  if (router.getDomain() == ScoreDomain::all) {
-    auto [leftMax, leftSum] = emitHalfSum(0, numLeft);
-    auto [rightMax, rightSum] = emitHalfSum(numLeft, numRight);
-    for (Value logit : sums) {
-      Value distance = sub(logit, add(leftMax, rightMax));
-      weights.push_back(div(exp(distance), mul(leftSum, rightSum)));
-    }
-    return weights;
+  for (Value logit : sums) {
+    Value distance = sub(logit, add(leftMax, rightMax));
+    weights.push_back(div(exp(distance), mul(leftSum, rightSum)));
   }
-  Value total;
-  for (auto [logit, isOut] : llvm::zip(sums, absent)) {
-    // The first is the largest.
-    Value power = select(isOut, real(0.0), exp(sub(logit, sums[0])));
-    weights.push_back(power);
-    total = total ? add(total, power) : power;
-  }
-  for (Value &weight : weights)
-    weight = div(weight, total);
   return weights;
 }
 

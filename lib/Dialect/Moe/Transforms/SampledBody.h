@@ -30,6 +30,8 @@ protected:
   Value shareOf(Value logit);
   Value isAbsent(Value logit); ///< -inf: cannot be chosen.
   TokenBodyResult emptyAbsent(TokenBodyResult slots, ValueRange absent);
+  /// A softmax over the chosen alone, the largest first; 0 for absent ones.
+  SmallVector<Value> weighChosen(ValueRange logits, ValueRange absent);
   /// The k largest logits in descending order, as keys hold them.
   RankedKeys chooseLargest(int64_t k, SmallVectorImpl<Value> &chosenLogits);
 

@@ -58,6 +58,21 @@ TokenBodyResult SampledBody::emptyAbsent(TokenBodyResult slots,
   return slots;
 }
 
+SmallVector<Value> SampledBody::weighChosen(ValueRange logits,
+                                            ValueRange absent) {
+  Value total;
+  SmallVector<Value> powers;
+  for (auto [logit, isOut] : llvm::zip(logits, absent)) {
+    // The first is the largest.
+    Value power = select(isOut, real(0.0), exp(sub(logit, logits[0])));
+    powers.push_back(power);
+    total = total ? add(total, power) : power;
+  }
+  for (Value &power : powers)
+    power = div(power, total);
+  return powers;
+}
+
 RankedKeys SampledBody::chooseLargest(int64_t k,
                                       SmallVectorImpl<Value> &chosenLogits) {
   KeyOrder order(b, type);
@@ -298,26 +313,8 @@ public:
   TokenBodyResult build();
 
 private:
-  SmallVector<Value> weighChosen(ValueRange logits, ValueRange absent);
-
   NoisyTopKAttr router;
 };
-
-/// A softmax over the chosen alone.
-SmallVector<Value> NoisyTopKBody::weighChosen(ValueRange logits,
-                                              ValueRange absent) {
-  Value total;
-  SmallVector<Value> powers;
-  for (auto [logit, isOut] : llvm::zip(logits, absent)) {
-    // The first is the largest.
-    Value power = select(isOut, real(0.0), exp(sub(logit, logits[0])));
-    powers.push_back(power);
-    total = total ? add(total, power) : power;
-  }
-  for (Value &power : powers)
-    power = div(power, total);
-  return powers;
-}
 
 TokenBodyResult NoisyTopKBody::build() {
   bool isClean = router.getWeights() == NoisyWeights::clean;

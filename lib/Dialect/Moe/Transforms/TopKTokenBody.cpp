@@ -70,7 +70,9 @@ private:
     return arith::CmpIOp::create(b, arith::CmpIPredicate::eq, id, other);
   }
 
-  Value readShared(Value row, Value expert);
+  Value readShared(Value row, Value expert) {
+    return BodyBuilder(b, type).readShared(row, expert);
+  }
   Value readLogit(Value expert);
   Value roundScore(Value score);
   Value scoreOf(Value logit);
@@ -101,24 +103,10 @@ private:
   Value scoreRow;               ///< Scores of all experts, where needed.
 };
 
-Value TopKBody::readShared(Value row, Value expert) {
-  Value value = tensor::ExtractOp::create(b, row, expert);
-  unsigned width = cast<FloatType>(value.getType()).getWidth();
-  if (width < type.getWidth())
-    return arith::ExtFOp::create(b, type, value);
-  if (width > type.getWidth())
-    return arith::TruncFOp::create(b, type, value);
-  return value;
-}
-
 Value TopKBody::readLogit(Value expert) {
-  Value logit = tensor::ExtractOp::create(b, in.logits, expert);
-  double cap = router.getSoftcap().convertToDouble();
-  if (cap <= 0.0)
-    return logit;
-  Value inner = arith::DivFOp::create(b, logit, constant(cap));
-  return arith::MulFOp::create(b, constant(cap),
-                               math::TanhOp::create(b, inner));
+  BodyBuilder body(b, type);
+  return body.softcap(body.read(in.logits, expert),
+                      router.getSoftcap().convertToDouble());
 }
 
 /// One rounding to the family's score dtype.
@@ -131,28 +119,10 @@ Value TopKBody::roundScore(Value score) {
 }
 
 Value TopKBody::unroundedScoreOf(Value logit) {
-  switch (router.getScore()) {
-  case ScoreKind::softmax: {
-    Value shifted = arith::SubFOp::create(b, logit, softmaxMax);
-    return arith::DivFOp::create(b, math::ExpOp::create(b, shifted),
-                                 softmaxSum);
-  }
-  case ScoreKind::sigmoid: {
-    Value power = math::ExpOp::create(b, arith::NegFOp::create(b, logit));
-    return arith::DivFOp::create(b, constant(1.0), add(constant(1.0), power));
-  }
-  case ScoreKind::sqrt_softplus: {
-    // log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), which cannot overflow.
-    Value distance = math::AbsFOp::create(b, logit);
-    Value small = math::ExpOp::create(b, arith::NegFOp::create(b, distance));
-    Value positive = arith::MaximumFOp::create(b, logit, constant(0.0));
-    Value softplus = add(positive, math::Log1pOp::create(b, small));
-    return math::SqrtOp::create(b, softplus);
-  }
-  case ScoreKind::none:
-    return logit;
-  }
-  llvm_unreachable("all kinds are covered");
+  BodyBuilder body(b, type);
+  if (!isSoftmax())
+    return body.score(router.getScore(), logit);
+  return body.div(body.exp(body.sub(logit, softmaxMax)), softmaxSum);
 }
 
 Value TopKBody::scoreOf(Value logit) {

@@ -12,9 +12,13 @@
 using namespace mlir;
 using namespace mlir::moe;
 
-/// What the odds of a group sum to after scaling: somewhat less than 1 leaves
-/// room for what e_k of many experts alike is above 1, k^k / k! at most.
-static constexpr double kScaledSum = 0.75;
+/// What the odds sum to after scaling, for each of the k experts of a subset:
+/// somewhat less than 1 leaves room for what e_k of many experts alike is above
+/// 1, k^k / k! at most; and no more than leaves exp(sum), which the e_j between
+/// come close to, in the range of f32.
+static double getScaledSum(int64_t size) {
+  return std::min(0.75, 52.0 / static_cast<double>(size));
+}
 
 /// Groups of experts whose sums place the scale; each is a step of an unrolled
 /// loop.
@@ -85,9 +89,10 @@ Value SubsetBody::expertOf(Value block, int64_t size, int64_t place) {
 /// Fills `odds` with exp(r - largest), and sets the scale and the shift.
 ///
 /// The experts are dealt out to groups, whose sums S_g have the geometric mean
-/// kScaledSum after scaling. With k groups a subset of one expert each is a
-/// term of e_k, so that e_k >= prod (scale S_g), a constant however the logits
-/// lie; and e_k <= (scale sum S_g)^k / k!, small where the groups are alike.
+/// k getScaledSum / groups after scaling. With k groups a subset of one expert
+/// each is a term of e_k, so that e_k >= prod (scale S_g), a constant however
+/// the logits lie; and e_k <= (scale sum S_g)^k / k!, small where the groups
+/// are alike.
 void SubsetBody::emitScale(Table &table) {
   int64_t groups = std::min({band.max, width, kMostGroups});
   SmallVector<Value> largest(groups, infinity(/*isNegative=*/true));
@@ -135,7 +140,9 @@ void SubsetBody::emitScale(Table &table) {
   Value bits =
       arith::SubIOp::create(b, one, arith::FPToSIOp::create(b, bitsType, mean));
   Value inverse = arith::BitcastOp::create(b, type, bits);
-  table.scale = mul(inverse, real(kScaledSum));
+  double share = getScaledSum(band.max) * static_cast<double>(band.max) /
+                 static_cast<double>(groups);
+  table.scale = mul(inverse, real(share));
   table.shift = sub(shift, log(table.scale));
 }
 
