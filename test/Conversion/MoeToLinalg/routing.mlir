@@ -70,13 +70,13 @@ func.func @indices(%logits: tensor<?x8xf32>, %given: tensor<?x2xi32>)
 
 // -----
 
-// Every group is checked, chosen in, and takes the slots after those of the
-// group before; a static C is checked too, since groups may need more.
+// A static C is checked in front of the groups, since these may need more. Every
+// group is chosen in and takes the slots after those of the group before.
 
 // CHECK-LABEL: func @route_experts
 // CHECK:         cf.assert %{{.*}}, "moe.route_experts: the group offsets do not ascend from 0 to the number of tokens"
+// CHECK:         cf.assert %{{.*}}, "moe.route_experts: an expert chooses more tokens than the 6 slots of its result"
 // CHECK:         scf.for {{.*}} -> (tensor<8x6xi32>, tensor<8x6xf32>, index)
-// CHECK:           cf.assert %{{.*}}, "moe.route_experts: an expert chooses more tokens than the 6 slots of its result"
 // CHECK-NOT:     moe.{{[a-z_]+}} %
 func.func @route_experts(%logits: tensor<?x8xf32>, %groups: tensor<3xi32>)
     -> (tensor<8x6xi32>, tensor<8x6xf32>) {

@@ -285,3 +285,22 @@ def test_two_choices_in_one_entry(target):
     for own, weight in ((found.a, found.v), (found.b, found.w)):
         wanted = np.take_along_axis(scores, own, axis=1)
         np.testing.assert_allclose(weight, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_groups_with_a_given_number_of_slots(target):
+    """A static C takes groups that fit, and refuses others in one message."""
+    row, ids = "tensor<?x3xf32>", "tensor<3x4xi32>"
+    weights = "tensor<3x4xf32>"
+    layer = compile_body(
+        f"""%ids, %weights = moe.route_experts
+      #moe.expert_choice<capacity = <fixed = 2>> %x
+      groups(%groups : tensor<?xi32>) : {row} -> {ids}, {weights}""",
+        (("x", row), ("groups", "tensor<?xi32>")),
+        (("ids", ids), ("weights", weights)), target,
+    )  # fmt: skip
+    x = EXAMPLE.astype(np.float32)
+    found = layer(x, np.array([0, 3, 6], dtype=np.int32))
+    assert found.ids.tolist() == [[0, 1, 5, 3], [2, 1, 5, 3], [2, 1, 4, 3]]
+    with pytest.raises(ValueError, match="more tokens than the"):
+        layer(x, np.array([0, 2, 4, 6], dtype=np.int32))

@@ -143,3 +143,20 @@ func.func @not_split(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>)
       : tensor<?x8xf32> -> tensor<8x?xi32>, tensor<8x?xf32>
   return %a, %b : tensor<8x?xi32>, tensor<8x?xi32>
 }
+
+// -----
+
+// Product keys: both halves are one gate.
+// CHECK-LABEL: func.func @product_keys(
+// CHECK:         scf.forall
+// CHECK:           moe.gate
+// CHECK-NEXT:      moe.route #moe.product_keys<k = 2, left = 4>
+// CHECK-NOT:     moe.gate
+func.func @product_keys(%x: tensor<?x64xf32>, %w: tensor<8x64xf32>)
+    -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+  %logits = moe.gate %x, %w
+      : (tensor<?x64xf32>, tensor<8x64xf32>) -> tensor<?x8xf32>
+  %ids, %weights = moe.route #moe.product_keys<k = 2, left = 4> %logits
+      : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
+}
