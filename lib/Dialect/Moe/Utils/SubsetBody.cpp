@@ -591,11 +591,12 @@ SmallVector<Value> SubsetBody::emitSample(const TokenRandom &random) {
     }
     Value threshold = mul(emitUniform(*this, word), carried[1]);
     Value isTaken = isLess(threshold, mul(read(odds, expert), with));
-    Value number = idOf(expert);
+    // The slot of the size that is left is empty until it is taken.
+    Value number = select(isTaken, idOf(expert), id(-1));
     SmallVector<Value> next = {select(isTaken, subId(left, id(1)), left),
                                select(isTaken, with, without)};
     for (auto [size, slot] : llvm::enumerate(carried.drop_front(2)))
-      next.push_back(select(both(isTaken, isLast[size]), number, slot));
+      next.push_back(select(isLast[size], number, slot));
     return next;
   };
   SmallVector<Value> carried = {state[0], state[1]};
