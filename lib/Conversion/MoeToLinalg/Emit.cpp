@@ -10,7 +10,8 @@
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
-#include "moe/Dialect/Moe/Utils/GroupOffsets.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include "moe/Dialect/Moe/Utils/EntryChecks.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -50,17 +51,7 @@ Value tolinalg::emitIndex(ImplicitLocOpBuilder &b, int64_t value) {
 }
 
 Value tolinalg::emitConvert(ImplicitLocOpBuilder &b, Value scalar, Type type) {
-  if (scalar.getType() == type)
-    return scalar;
-  unsigned from = scalar.getType().getIntOrFloatBitWidth();
-  unsigned to = type.getIntOrFloatBitWidth();
-  if (from < to)
-    return arith::ExtFOp::create(b, type, scalar);
-  if (from > to)
-    return arith::TruncFOp::create(b, type, scalar);
-  // Two narrow types of one width meet in f32, which holds both exactly.
-  Value wide = arith::ExtFOp::create(b, b.getF32Type(), scalar);
-  return arith::TruncFOp::create(b, type, wide);
+  return convertFloat(b, scalar, type);
 }
 
 Value tolinalg::emitToIndex(ImplicitLocOpBuilder &b, Value id) {

@@ -11,7 +11,6 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "moe/Conversion/MoeToLinalg.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
-#include "moe/Dialect/Moe/Utils/GroupOffsets.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 
 using namespace mlir;
@@ -73,12 +72,7 @@ template <typename OpTy> class TokenLowering final : public Lowering<OpTy> {
   SmallVector<Value> emit(OpTy op, ImplicitLocOpBuilder &b) const override {
     auto tokenOp = cast<TokenBodyOpInterface>(op.getOperation());
     FloatType compute = getTokenComputeType(tokenOp);
-    if (auto route = dyn_cast<RouteOp>(op.getOperation()))
-      emitIndicesCheck(b, route);
-    if (auto mix = dyn_cast<MixOp>(op.getOperation()))
-      if (Value offsets = mix.getGroupOffsets())
-        emitGroupOffsetsCheck(b, mix.getOperationName(), offsets,
-                              emitDim(b, mix.getValues(), 0));
+    tokenOp.emitChecks(b);
     SmallVector<Value> operands(op->getOperands());
     for (OpOperand *operand : tokenOp.getTokenOperands())
       if (isa<FloatType>(getElementType(operand->get())))
@@ -130,21 +124,6 @@ template <typename OpTy> class TokenLowering final : public Lowering<OpTy> {
     for (auto [place, column] : llvm::enumerate(value.columns))
       dest = emitWrite(b, convert(column), dest, {token, emitIndex(b, place)});
     return dest;
-  }
-
-  /// Given indices, asserted to be in [-1, R).
-  static void emitIndicesCheck(ImplicitLocOpBuilder &b, RouteOp op) {
-    Value indices = op.getIndices();
-    if (!indices)
-      return;
-    int64_t width = op.getLogits().getType().getDimSize(1);
-    Value inRange = emitAll(b, indices, [&](Value id) -> Value {
-      Value shifted = arith::AddIOp::create(b, id, emitI32(b, 1));
-      return emitIsWithin(b, shifted, emitI32(b, width + 1));
-    });
-    emitAssert(b, inRange,
-               Twine("moe.route: an index is outside [-1, ") + Twine(width) +
-                   ")");
   }
 };
 

@@ -12,7 +12,7 @@
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
-#include "moe/Dialect/Moe/Utils/GroupOffsets.h"
+#include "moe/Dialect/Moe/Utils/EntryChecks.h"
 
 using namespace mlir;
 using namespace mlir::moe;

@@ -13,13 +13,10 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::loops;
 
-Value SampledRule::logUniform(Value token, Value draw) {
-  return math::LogOp::create(b, b.add(uniform(token, draw), b.real(0x1p-25)));
-}
-
 Value SampledRule::gumbel(Value token, Value draw) {
-  Value inner = arith::NegFOp::create(b, logUniform(token, draw));
-  return arith::NegFOp::create(b, math::LogOp::create(b, inner));
+  NoiseSettings settings = {NoiseKind::gumbel, /*std=*/0.0, /*floor=*/0.0};
+  return emitNoise(b, settings, /*raw=*/{}, draw,
+                   [&](Value own) { return uniform(token, own); });
 }
 
 void SampledRule::computeShares(Value token, double temperature) {

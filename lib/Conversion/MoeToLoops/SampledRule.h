@@ -33,8 +33,7 @@ protected:
     Value number = emitTokenNumber(b, op.getFirstToken(), token);
     return emitUniform(b, op.getSeed(), op.getLayer(), number, draw);
   }
-  Value logUniform(Value token, Value draw); ///< log(u + 2^-25).
-  Value gumbel(Value token, Value draw);     ///< -log(-log(u + 2^-25)).
+  Value gumbel(Value token, Value draw); ///< -log(-log(u + 2^-25)).
   Value isFull(Value slot) {
     return b.lessEqual(b.index(0), b.load(chosen, slot));
   }

@@ -21,6 +21,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include "moe/Dialect/Moe/Utils/LaneIO.h"
 
 using namespace mlir;
@@ -62,7 +63,6 @@ private:
   Value offset(Value start, int64_t by) {
     return arith::AddIOp::create(b, start, index(by));
   }
-  Value convert(Value value, Type element);
   Value readVector(Value from, ValueRange at, bool inBounds);
   Value loop(Value begin, Value end, int64_t step, Value init,
              llvm::function_ref<Value(Value place, Value carried)> body);
@@ -83,18 +83,6 @@ private:
   FloatType compute;
 };
 
-Value TiledGate::convert(Value value, Type element) {
-  Type from = getElementTypeOrSelf(value.getType());
-  if (from == element)
-    return value;
-  Type type = element;
-  if (auto vector = dyn_cast<VectorType>(value.getType()))
-    type = vector.clone(element);
-  if (from.getIntOrFloatBitWidth() < element.getIntOrFloatBitWidth())
-    return arith::ExtFOp::create(b, type, value);
-  return arith::TruncFOp::create(b, type, value);
-}
-
 /// `lanes` neighbours in the compute type; what is out of bounds reads zeros.
 Value TiledGate::readVector(Value from, ValueRange at, bool inBounds) {
   Type element = getElementTypeOrSelf(from.getType());
@@ -102,7 +90,7 @@ Value TiledGate::readVector(Value from, ValueRange at, bool inBounds) {
   Value read =
       vector::TransferReadOp::create(b, VectorType::get({lanes}, element), from,
                                      at, padding, ArrayRef<bool>(inBounds));
-  return convert(read, compute);
+  return convertFloat(b, read, compute);
 }
 
 Value TiledGate::loop(Value begin, Value end, int64_t step, Value init,
@@ -205,7 +193,7 @@ Value TiledGate::emitTile(const Panels &from, Value rows, Value row,
       if (bias)
         sum = arith::AddFOp::create(b, sum, bias);
       logits = vector::TransferWriteOp::create(
-                   b, convert(sum, element), logits,
+                   b, convertFloat(b, sum, element), logits,
                    ValueRange{offset(row, i), column}, ArrayRef<bool>(isWhole))
                    .getResult();
     }

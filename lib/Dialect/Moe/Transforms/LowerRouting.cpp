@@ -17,7 +17,6 @@
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
-#include "moe/Dialect/Moe/Utils/GroupOffsets.h"
 #include "moe/Dialect/Moe/Utils/LaneIO.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 #include "moe/Dialect/Moe/Utils/WidenBody.h"
@@ -114,51 +113,6 @@ SmallVector<TokenValue> splitValues(ArrayRef<TokenValue> results,
   return split;
 }
 
-/// An error of the entry, not a read out of bounds: ids in [-1, R). A task
-/// cannot leave the entry, so that tiles are checked together, in front of
-/// their loop.
-void emitIndicesCheck(RouteOp op) {
-  Value indices = op.getIndices();
-  Operation *anchor = op;
-  while (auto loop = anchor->getParentOfType<scf::ForallOp>()) {
-    auto tile = indices.getDefiningOp<tensor::ExtractSliceOp>();
-    if (tile && loop->isAncestor(tile))
-      indices = tile.getSource();
-    if (loop->isAncestor(indices.getParentBlock()->getParentOp()))
-      break;
-    anchor = loop;
-  }
-  ImplicitLocOpBuilder b(op.getLoc(), anchor);
-  int64_t width = op.getLogits().getType().getDimSize(1);
-  auto type = cast<RankedTensorType>(indices.getType());
-  Value yes = arith::ConstantOp::create(b, b.getBoolAttr(true));
-  Value init = tensor::FromElementsOp::create(
-      b, RankedTensorType::get({}, b.getI1Type()), yes);
-  SmallVector<AffineMap> maps = {b.getMultiDimIdentityMap(type.getRank()),
-                                 AffineMap::get(2, 0, b.getContext())};
-  SmallVector<utils::IteratorType> iterators(2, utils::IteratorType::reduction);
-  auto check = linalg::GenericOp::create(
-      b, init.getType(), indices, init, maps, iterators,
-      [&](OpBuilder &nested, Location loc, ValueRange args) {
-        auto constant = [&](int64_t value) -> Value {
-          return arith::ConstantOp::create(nested, loc,
-                                           nested.getI32IntegerAttr(value));
-        };
-        Value low = arith::CmpIOp::create(
-            nested, loc, arith::CmpIPredicate::sge, args[0], constant(-1));
-        Value high = arith::CmpIOp::create(
-            nested, loc, arith::CmpIPredicate::slt, args[0], constant(width));
-        Value both = arith::AndIOp::create(nested, loc, low, high);
-        Value all = arith::AndIOp::create(nested, loc, both, args[1]);
-        linalg::YieldOp::create(nested, loc, all);
-      });
-  Value fits = tensor::ExtractOp::create(b, check.getResult(0), ValueRange{});
-  cf::AssertOp::create(
-      b, fits,
-      b.getStringAttr("moe.route: a given expert id is outside [-1, " +
-                      Twine(width) + ")"));
-}
-
 LogicalResult lowerTokenOp(TokenBodyOpInterface op, int64_t lanes) {
   auto route = dyn_cast<RouteOp>(op.getOperation());
   if (route && !isa<TokenBodyAttrInterface>(route.getRouter()))
@@ -169,12 +123,7 @@ LogicalResult lowerTokenOp(TokenBodyOpInterface op, int64_t lanes) {
   buildTokenBlock(op, computeType, body);
 
   ImplicitLocOpBuilder b(op.getLoc(), op);
-  if (route && route.getIndices())
-    emitIndicesCheck(route);
-  if (auto mix = dyn_cast<MixOp>(op.getOperation());
-      mix && mix.getGroupOffsets())
-    emitGroupOffsetsCheck(b, mix.getOperationName(), mix.getGroupOffsets(),
-                          b.createOrFold<tensor::DimOp>(mix.getValues(), 0));
+  op.emitChecks(b);
   ReifiedRankedShapedTypeDims shapes;
   if (failed(reifyResultShapes(b, op, shapes)))
     return op.emitOpError("has no shape to make its results of");

@@ -21,14 +21,16 @@
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include "moe/Dialect/Moe/Utils/EntryChecks.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
 namespace {
 
+/// A number of the query is loaded once for so many keys.
 constexpr int64_t kKeysAtOnce = 8;
-
+/// What exp gives below this is left out of a sum that has a term of 1.
 constexpr double kTinyPower = 1.0e-30;
 
 class MixBody : public BodyBuilder {
@@ -260,6 +262,13 @@ struct MixModel : public TokenBodyOpInterface::ExternalModel<MixModel, MixOp> {
   bool isNumbered(Operation *) const { return true; }
   void setFirstToken(Operation *op, Value first) const {
     cast<MixOp>(op).getFirstTokenMutable().assign(first);
+  }
+
+  void emitChecks(Operation *op, ImplicitLocOpBuilder &b) const {
+    auto mix = cast<MixOp>(op);
+    if (Value offsets = mix.getGroupOffsets())
+      emitGroupOffsetsCheck(b, mix.getOperationName(), offsets,
+                            b.createOrFold<tensor::DimOp>(mix.getValues(), 0));
   }
 
   SmallVector<TokenValue> buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,

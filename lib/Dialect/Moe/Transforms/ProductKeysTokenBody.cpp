@@ -36,7 +36,10 @@ public:
 private:
   /// The largest of a half, as numbers, with their ids in it.
   RankedKeys rankHalf(int64_t first, int64_t count);
-  std::pair<Value, Value> emitRows(const RankedKeys &half);
+  struct HalfRows {
+    Value values, ids;
+  };
+  HalfRows emitRows(const RankedKeys &half);
   RankedKeys rankSums(const RankedKeys &left, const RankedKeys &right);
   /// log sum exp of a half, as its maximum and sum.
   std::pair<Value, Value> emitHalfSum(int64_t first, int64_t count);
@@ -59,7 +62,7 @@ RankedKeys ProductKeysBody::rankHalf(int64_t first, int64_t count) {
 }
 
 /// Rows of a ranked half, which loops can read at a place.
-std::pair<Value, Value> ProductKeysBody::emitRows(const RankedKeys &half) {
+ProductKeysBody::HalfRows ProductKeysBody::emitRows(const RankedKeys &half) {
   auto count = static_cast<int64_t>(half.ids.size());
   Value values = makeRow({count});
   Value ids =
@@ -76,12 +79,12 @@ std::pair<Value, Value> ProductKeysBody::emitRows(const RankedKeys &half) {
 RankedKeys ProductKeysBody::rankSums(const RankedKeys &left,
                                      const RankedKeys &right) {
   int64_t k = router.getK();
-  auto [leftRow, leftIds] = emitRows(left);
-  auto [rightRow, rightIds] = emitRows(right);
+  const HalfRows first = emitRows(left), second = emitRows(right);
   auto insert = [&](Value a, Value c, ValueRange so) {
-    Value key = order.encode(add(read(leftRow, a), read(rightRow, c)));
-    Value own = arith::MulIOp::create(b, read(leftIds, a), id(numRight));
-    own = addId(own, read(rightIds, c));
+    Value key =
+        order.encode(add(read(first.values, a), read(second.values, c)));
+    Value own = arith::MulIOp::create(b, read(first.ids, a), id(numRight));
+    own = addId(own, read(second.ids, c));
     SmallVector<Value> best(so);
     for (int64_t place = 0; place < k; ++place) {
       Value &bestKey = best[place], &bestId = best[k + place];

@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
+#include "moe/Dialect/Moe/Utils/EntryChecks.h"
 #include "moe/Dialect/Moe/Utils/NoiseBody.h"
 #include "moe/Dialect/Moe/Utils/SubsetBody.h"
 
@@ -42,6 +43,13 @@ struct RouteModel
     auto route = cast<RouteOp>(op);
     MutableOperandRange range = route.getFirstTokenMutable();
     return range.empty() ? nullptr : &range[0];
+  }
+
+  void emitChecks(Operation *op, ImplicitLocOpBuilder &b) const {
+    auto route = cast<RouteOp>(op);
+    if (Value indices = route.getIndices())
+      emitIdsCheck(b, route.getOperationName(), indices,
+                   route.getLogits().getType().getDimSize(1));
   }
 
   Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
@@ -169,13 +177,10 @@ struct PhiloxModel
   Values buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
                         ValueRange values, Value token, FloatType type) const {
     BodyBuilder body(b, type);
-    auto spread = [&](ArrayRef<Value> words) {
-      return llvm::map_to_vector(
-          words, [&](Value word) { return emitUniform(body, word); });
-    };
     int64_t draws = cast<PhiloxOp>(op).getNumbers().getType().getDimSize(1);
-    Value row = emitDrawnRow(body, {values[1], values[2], token}, draws, spread,
-                             [](Value, Value number) { return number; });
+    Value row =
+        emitDrawnRow(body, {values[1], values[2], token}, draws, emitUniform,
+                     [](Value, Value number) { return number; });
     return {TokenValue{{}, row}};
   }
 };
@@ -192,15 +197,11 @@ struct JitterModel
                         ValueRange values, Value token, FloatType type) const {
     auto jitter = cast<JitterOp>(op);
     BodyBuilder body(b, type);
-    auto spread = [&](ArrayRef<Value> words) {
-      return llvm::map_to_vector(
-          words, [&](Value word) { return emitUniform(body, word); });
-    };
     double eps = jitter.getEps().convertToDouble();
     Value low = body.real(1.0 - eps), range = body.real(2.0 * eps);
     int64_t width = jitter.getInput().getType().getDimSize(1);
     Value row =
-        emitDrawnRow(body, {values[1], values[2], token}, width, spread,
+        emitDrawnRow(body, {values[1], values[2], token}, width, emitUniform,
                      [&](Value place, Value number) {
                        Value factor = body.add(low, body.mul(range, number));
                        return body.mul(body.read(values[0], place), factor);

@@ -55,11 +55,7 @@ protected:
   }
   /// Gumbel numbers of the draws 0 to count - 1.
   Value emitGumbelRow(int64_t count) {
-    auto spread = [&](ArrayRef<Value> words) {
-      return llvm::map_to_vector(
-          words, [&](Value word) { return emitGumbel(*this, word); });
-    };
-    return emitDrawnRow(*this, *in.random, count, spread,
+    return emitDrawnRow(*this, *in.random, count, emitGumbel,
                         [](Value, Value gumbel) { return gumbel; });
   }
 };

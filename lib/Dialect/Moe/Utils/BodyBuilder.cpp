@@ -190,13 +190,7 @@ Value BodyBuilder::read(Value row, ValueRange indices) {
 }
 
 Value BodyBuilder::readShared(Value tensor, ValueRange indices) {
-  Value value = tensor::ExtractOp::create(b, tensor, indices);
-  unsigned width = cast<FloatType>(value.getType()).getWidth();
-  if (width < type.getWidth())
-    return arith::ExtFOp::create(b, type, value);
-  if (width > type.getWidth())
-    return arith::TruncFOp::create(b, type, value);
-  return value;
+  return convertFloat(b, tensor::ExtractOp::create(b, tensor, indices), type);
 }
 
 Value BodyBuilder::write(Value value, Value row, ValueRange indices) {
@@ -211,6 +205,22 @@ BodyBuilder::rarely(Value condition, ValueRange values,
       [&](OpBuilder &, Location) { scf::YieldOp::create(b, body()); },
       [&](OpBuilder &, Location) { scf::YieldOp::create(b, values); });
   return branch.getResults();
+}
+
+Value moe::convertFloat(ImplicitLocOpBuilder &b, Value value, Type element) {
+  Type from = getElementTypeOrSelf(value.getType());
+  if (from == element || !isa<FloatType>(from))
+    return value;
+  auto typeOf = [&](Type own) -> Type {
+    auto vector = dyn_cast<VectorType>(value.getType());
+    return vector ? vector.clone(own) : own;
+  };
+  unsigned width = from.getIntOrFloatBitWidth();
+  if (width == element.getIntOrFloatBitWidth())
+    value = arith::ExtFOp::create(b, typeOf(b.getF32Type()), value);
+  if (width < element.getIntOrFloatBitWidth())
+    return arith::ExtFOp::create(b, typeOf(element), value);
+  return arith::TruncFOp::create(b, typeOf(element), value);
 }
 
 FloatType moe::getTokenComputeType(TokenBodyOpInterface op) {
@@ -302,6 +312,17 @@ Value moe::emitDrawnRow(
   if (count % 4 != 0)
     row = writeBlock(body.index(blocks), row, count % 4);
   return row;
+}
+
+Value moe::emitDrawnRow(
+    BodyBuilder &body, const TokenRandom &random, int64_t count,
+    Value (*number)(BodyBuilder &b, Value word),
+    llvm::function_ref<Value(Value place, Value drawn)> value) {
+  auto spread = [&](ArrayRef<Value> words) {
+    return llvm::map_to_vector(words,
+                               [&](Value word) { return number(body, word); });
+  };
+  return emitDrawnRow(body, random, count, spread, value);
 }
 
 /// log of u + 2^-25, which is never that of 0.

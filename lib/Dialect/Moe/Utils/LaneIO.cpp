@@ -13,21 +13,11 @@
 #include "mlir/Dialect/UB/IR/UBOps.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mlir::moe;
-
-/// A vector's elements in another floating-point type.
-static Value convertFloat(ImplicitLocOpBuilder &b, Value value, Type element) {
-  Type from = getElementTypeOrSelf(value.getType());
-  if (from == element || !isa<FloatType>(element))
-    return value;
-  Type type = cast<VectorType>(value.getType()).clone(element);
-  if (from.getIntOrFloatBitWidth() < element.getIntOrFloatBitWidth())
-    return arith::ExtFOp::create(b, type, value);
-  return arith::TruncFOp::create(b, type, value);
-}
 
 static Value readVector(ImplicitLocOpBuilder &b, Value from, ValueRange at,
                         int64_t lanes, bool inBounds) {

@@ -29,22 +29,21 @@ Value moe::emitSigma(BodyBuilder &body, const NoiseSettings &settings,
 Value moe::emitNoisyRow(BodyBuilder &b, const NoiseSettings &settings,
                         const TokenRandom &random, Value logits, Value raw,
                         int64_t width) {
-  bool isGumbel = settings.kind == NoiseKind::gumbel;
+  if (settings.kind == NoiseKind::gumbel)
+    return emitDrawnRow(b, random, width, emitGumbel,
+                        [&](Value expert, Value noise) {
+                          if (settings.temperature != 1.0)
+                            noise = b.mul(b.real(settings.temperature), noise);
+                          return b.add(b.read(logits, expert), noise);
+                        });
   auto spread = [&](ArrayRef<Value> words) -> SmallVector<Value> {
-    if (isGumbel)
-      return llvm::map_to_vector(
-          words, [&](Value word) { return emitGumbel(b, word); });
     auto [first, second] = emitNormals(b, words[0], words[1]);
     auto [third, fourth] = emitNormals(b, words[2], words[3]);
     return {first, second, third, fourth};
   };
   return emitDrawnRow(b, random, width, spread, [&](Value expert, Value noise) {
-    if (!isGumbel) {
-      Value own = raw ? b.read(raw, expert) : Value();
-      noise = b.mul(emitSigma(b, settings, own), noise);
-    } else if (settings.temperature != 1.0) {
-      noise = b.mul(b.real(settings.temperature), noise);
-    }
+    Value own = raw ? b.read(raw, expert) : Value();
+    noise = b.mul(emitSigma(b, settings, own), noise);
     return b.add(b.read(logits, expert), noise);
   });
 }

@@ -93,6 +93,11 @@ def Moe_TokenBodyOpInterface : OpInterface<"TokenBodyOpInterface"> {
             .getFirstTokenOperand()->set(first);
       }]>,
     InterfaceMethod<[{
+      Emits assertions on operands by which a call can go wrong, in front of
+      all tokens.
+    }], "void", "emitChecks", (ins "::mlir::ImplicitLocOpBuilder &":$builder),
+      [{}], [{ return; }]>,
+    InterfaceMethod<[{
       Emits the body of one token and returns one value a result: `values` holds
       one value an operand (a row or scalar of the token for token operands, the
       operand itself for others, null for absent ones), floating-point rows of

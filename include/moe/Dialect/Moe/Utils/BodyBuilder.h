@@ -92,6 +92,10 @@ protected:
   FloatType type;
 };
 
+/// A float, or a vector of them, in another float type: one rounding, or exact.
+/// Two types of one width meet in f32. What is no float stays as it is.
+Value convertFloat(ImplicitLocOpBuilder &b, Value value, Type element);
+
 /// f64 where a token operand or result of the op is, f32 otherwise.
 FloatType getTokenComputeType(TokenBodyOpInterface op);
 
@@ -109,6 +113,10 @@ Value emitDrawnRow(
     BodyBuilder &b, const TokenRandom &random, int64_t count,
     llvm::function_ref<SmallVector<Value>(ArrayRef<Value> words)> spread,
     llvm::function_ref<Value(Value place, Value drawn)> value);
+/// The same where `number` (emitUniform, emitGumbel) makes one of each word.
+Value emitDrawnRow(BodyBuilder &b, const TokenRandom &random, int64_t count,
+                   Value (*number)(BodyBuilder &b, Value word),
+                   llvm::function_ref<Value(Value place, Value drawn)> value);
 
 /// Normal numbers of two experts, by Box and Muller, from two words.
 std::pair<Value, Value> emitNormals(BodyBuilder &b, Value word, Value next);

@@ -1,4 +1,4 @@
-//===- GroupOffsets.cpp - The check of group offsets ----------------------===//
+//===- EntryChecks.cpp - Errors of an entry, in front of its loops --------===//
 //
 // Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 // See LICENSE for license information.
@@ -6,19 +6,26 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moe/Dialect/Moe/Utils/GroupOffsets.h"
+#include "moe/Dialect/Moe/Utils/EntryChecks.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 
 using namespace mlir;
 
-/// The loop over tiles in front of which a value is known, or null. A task
-/// cannot leave the entry with an error, so that a check stands there.
-static Operation *findLoopBehind(Operation *op, Value value) {
+/// The loop over tiles in front of which a value is known, or null; a tile
+/// becomes the value that it is of.
+static Operation *findLoopBehind(ImplicitLocOpBuilder &b, Value &value) {
+  Operation *op = b.getInsertionBlock()->getParentOp();
+  if (b.getInsertionPoint() != b.getInsertionBlock()->end())
+    op = &*b.getInsertionPoint();
   Operation *behind = nullptr;
   while (auto loop = op->getParentOfType<scf::ForallOp>()) {
+    auto tile = value.getDefiningOp<tensor::ExtractSliceOp>();
+    if (tile && loop->isAncestor(tile))
+      value = tile.getSource();
     if (loop->isAncestor(value.getParentBlock()->getParentOp()))
       break;
     op = behind = loop;
@@ -29,10 +36,7 @@ static Operation *findLoopBehind(Operation *op, Value value) {
 void moe::emitGroupOffsetsCheck(ImplicitLocOpBuilder &b, StringRef opName,
                                 Value offsets, Value numTokens) {
   OpBuilder::InsertionGuard guard(b);
-  Operation *here = b.getInsertionBlock()->getParentOp();
-  if (b.getInsertionPoint() != b.getInsertionBlock()->end())
-    here = &*b.getInsertionPoint();
-  if (Operation *loop = findLoopBehind(here, offsets)) {
+  if (Operation *loop = findLoopBehind(b, offsets)) {
     auto dim = numTokens.getDefiningOp<tensor::DimOp>();
     b.setInsertionPoint(loop);
     if (dim && loop->isAncestor(dim))
@@ -75,4 +79,37 @@ void moe::emitGroupOffsetsCheck(ImplicitLocOpBuilder &b, StringRef opName,
           })
           .getResult(0);
   assertThat(fits, "do not ascend from 0 to the number of tokens");
+}
+
+void moe::emitIdsCheck(ImplicitLocOpBuilder &b, StringRef opName, Value ids,
+                       int64_t bound) {
+  OpBuilder::InsertionGuard guard(b);
+  if (Operation *loop = findLoopBehind(b, ids))
+    b.setInsertionPoint(loop);
+  auto constant = [&](Attribute value) -> Value {
+    return arith::ConstantOp::create(b, cast<TypedAttr>(value));
+  };
+  Value init = tensor::FromElementsOp::create(
+      b, RankedTensorType::get({}, b.getI1Type()),
+      constant(b.getBoolAttr(true)));
+  SmallVector<AffineMap> maps = {b.getMultiDimIdentityMap(2),
+                                 AffineMap::get(2, 0, b.getContext())};
+  SmallVector<utils::IteratorType> iterators(2, utils::IteratorType::reduction);
+  auto check = linalg::GenericOp::create(
+      b, init.getType(), ids, init, maps, iterators,
+      [&](OpBuilder &, Location, ValueRange args) {
+        auto holds = [&](arith::CmpIPredicate predicate, int64_t other) {
+          return arith::CmpIOp::create(b, predicate, args[0],
+                                       constant(b.getI32IntegerAttr(other)));
+        };
+        Value both =
+            arith::AndIOp::create(b, holds(arith::CmpIPredicate::sge, -1),
+                                  holds(arith::CmpIPredicate::slt, bound));
+        Value all = arith::AndIOp::create(b, both, args[1]);
+        linalg::YieldOp::create(b, all);
+      });
+  Value fits = tensor::ExtractOp::create(b, check.getResult(0), ValueRange());
+  cf::AssertOp::create(b, fits,
+                       b.getStringAttr(opName + ": an index is outside [-1, " +
+                                       Twine(bound) + ")"));
 }
