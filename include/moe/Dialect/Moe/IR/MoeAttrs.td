@@ -92,8 +92,10 @@ def Moe_CapacityAttr : Moe_Attr<"Capacity", "capacity"> {
     k slots a token, round(factor * T / E) (`per = tokens`) or
     round(factor * T * k / E) (`per = slots`), with `rounding` floor, ceil or
     nearest (halves up), then up to a multiple of `multiple`, then at least
-    `min`. Computed in f64. `factor` is at most 2^20, the other numbers at most
-    2^31 - 1.
+    `min`. With `min = 0` it can be 0, and the expert takes nothing from the
+    group: a choice by experts has no slots for it, and all assignments to it
+    are dropped. A negative one is refused. Computed in f64. `factor` is at most
+    2^20, the other numbers at most 2^31 - 1.
 
     Example: `#moe.capacity<factor = 1.25, rounding = ceil, multiple = 4>`
   }];
