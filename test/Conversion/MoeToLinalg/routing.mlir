@@ -57,7 +57,7 @@ func.func @route(%logits: tensor<?x8xf32>, %mask: tensor<?xi1>)
 // -----
 
 // CHECK-LABEL: func @indices
-// CHECK:         cf.assert %{{.*}}, "moe.route: an index is outside [-1, 8)"
+// CHECK:         cf.assert %{{.*}}, "moe.route: a given expert id is outside [-1, 8)"
 // CHECK:         scf.for
 // CHECK-NOT:     moe.
 func.func @indices(%logits: tensor<?x8xf32>, %given: tensor<?x2xi32>)

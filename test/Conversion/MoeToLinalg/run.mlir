@@ -25,7 +25,7 @@
 // RUN: stdbuf -oL not --crash mlir-runner %t -e bad_groups \
 // RUN:   -entry-point-result=void %{libs} 2>&1 | FileCheck %s --check-prefix=GROUPS
 
-// INDEX:  moe.route: an index is outside [-1, 3)
+// INDEX:  moe.route: a given expert id is outside [-1, 3)
 // GROUPS: moe.route_experts: the group offsets do not ascend from 0 to the number of tokens
 
 func.func private @printMemrefF32(

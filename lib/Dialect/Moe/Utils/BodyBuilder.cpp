@@ -119,6 +119,9 @@ Value BodyBuilder::isGreater(Value x, Value y) {
 Value BodyBuilder::isEqual(Value x, Value y) {
   return arith::CmpIOp::create(b, arith::CmpIPredicate::eq, x, y);
 }
+Value BodyBuilder::isNatural(Value x) {
+  return arith::CmpIOp::create(b, arith::CmpIPredicate::sge, x, id(0));
+}
 Value BodyBuilder::both(Value x, Value y) {
   return arith::AndIOp::create(b, x, y);
 }
@@ -130,6 +133,20 @@ Value BodyBuilder::negate(Value value) {
 }
 Value BodyBuilder::select(Value condition, Value x, Value y) {
   return arith::SelectOp::create(b, condition, x, y);
+}
+Value BodyBuilder::pick(ArrayRef<Value> values, Value place) {
+  // One test for each bit of the place rather than one for each value.
+  SmallVector<Value> left(values);
+  for (int64_t bit = 1; left.size() > 1; bit *= 2) {
+    Value isZero = isEqual(arith::AndIOp::create(b, place, id(bit)), id(0));
+    SmallVector<Value> half;
+    for (size_t even = 0; even < left.size(); even += 2)
+      half.push_back(even + 1 < left.size()
+                         ? select(isZero, left[even], left[even + 1])
+                         : left[even]);
+    left = std::move(half);
+  }
+  return left.front();
 }
 
 Value BodyBuilder::idOf(Value value) {

@@ -110,6 +110,7 @@ void moe::emitIdsCheck(ImplicitLocOpBuilder &b, StringRef opName, Value ids,
       });
   Value fits = tensor::ExtractOp::create(b, check.getResult(0), ValueRange());
   cf::AssertOp::create(b, fits,
-                       b.getStringAttr(opName + ": an index is outside [-1, " +
+                       b.getStringAttr(opName +
+                                       ": a given expert id is outside [-1, " +
                                        Twine(bound) + ")"));
 }

@@ -577,29 +577,31 @@ SmallVector<Value> SubsetBody::emitSample(const TokenRandom &random) {
   });
   Value prefix = state[2], odds = state[3];
 
-  // From the last expert to the first; `carried` is how many are left, the
-  // polynomial of that degree over the experts up to here, and the ids.
+  // From the last expert to the first; `carried` is how many are left after the
+  // next that is taken (-1: none is left to take), the polynomial of the degree
+  // that is left over the experts up to here, and the ids.
   auto take = [&](Value expert, Value word, ValueRange carried) {
     Value left = carried[0];
-    Value with = real(0.0), without = real(0.0);
-    SmallVector<Value> isLast;
-    for (int64_t size = 1; size <= band.max; ++size) {
-      Value isSize = isEqual(left, id(size));
-      isLast.push_back(isSize);
-      with = select(isSize, read(prefix, {expert, index(size - 1)}), with);
-      without = select(isSize, read(prefix, {expert, index(size)}), without);
-    }
+    SmallVector<Value> sums;
+    for (int64_t size = 0; size <= band.max; ++size)
+      sums.push_back(read(prefix, {expert, index(size)}));
+    ArrayRef<Value> all(sums);
+    Value with = pick(all.drop_back(), left);
+    Value without = pick(all.drop_front(), left);
     Value threshold = mul(emitUniform(*this, word), carried[1]);
-    Value isTaken = isLess(threshold, mul(read(odds, expert), with));
-    // The slot of the size that is left is empty until it is taken.
-    Value number = select(isTaken, idOf(expert), id(-1));
+    Value isTaken =
+        both(isLess(threshold, mul(read(odds, expert), with)), isNatural(left));
     SmallVector<Value> next = {select(isTaken, subId(left, id(1)), left),
                                select(isTaken, with, without)};
-    for (auto [size, slot] : llvm::enumerate(carried.drop_front(2)))
-      next.push_back(select(isLast[size], number, slot));
+    // The ids move up by a slot for one in front of them.
+    Value number = idOf(expert);
+    for (Value slot : carried.drop_front(2)) {
+      next.push_back(select(isTaken, number, slot));
+      number = slot;
+    }
     return next;
   };
-  SmallVector<Value> carried = {state[0], state[1]};
+  SmallVector<Value> carried = {subId(state[0], id(1)), state[1]};
   carried.append(band.max, id(-1));
   int64_t blocks = width / 4;
   if (width % 4 != 0) {

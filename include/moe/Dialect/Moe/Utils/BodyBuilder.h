@@ -53,10 +53,13 @@ public:
   Value isLess(Value x, Value y);    ///< Of floats: false for NaN.
   Value isGreater(Value x, Value y); ///< Likewise.
   Value isEqual(Value x, Value y);   ///< Of i32.
+  Value isNatural(Value x);          ///< Of i32: not below 0.
   Value both(Value x, Value y);
   Value either(Value x, Value y);
   Value negate(Value flag);
   Value select(Value condition, Value x, Value y);
+  /// values[place] for an i32 in [0, values.size()), any of them for another.
+  Value pick(ArrayRef<Value> values, Value place);
 
   Value idOf(Value index); ///< An index as i32.
   Value addId(Value x, Value y);
