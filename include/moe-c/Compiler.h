@@ -61,6 +61,13 @@ typedef struct moe_compile_options {
   int32_t opt_level; ///< 0 to 3.
   const char *cpu;   ///< As `clang -mcpu` names it; NULL is this machine's.
   const char *name;  ///< What messages call the source; NULL is "source".
+  /// The entry NAME that NAME_fwd and NAME_bwd are made of beside the others,
+  /// as moe-generate-vjp makes them; empty for the only one, NULL for none.
+  const char *gradients_of;
+  /// The names of its arguments to differentiate by, with commas between them;
+  /// NULL or empty: all that are floating-point.
+  const char *gradients_wrt;
+  const char *gradients_save; ///< "minimal" (NULL) or "recompute".
 } moe_compile_options;
 
 /// Sets the defaults: target cpu, level 3, this machine's processor. `size` is

@@ -10,8 +10,11 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Dialect/All.h"
+#include "mlir/Transforms/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/ExecutionEngine/Compiler.h"
 #include "moe/ExecutionEngine/JIT.h"
 #include "moe/InitAllDialects.h"
@@ -94,6 +97,25 @@ static void setMessage(char **message, StringRef text) {
 // Compilation
 //===----------------------------------------------------------------------===//
 
+/// Adds a forward with residuals and a backward to the module.
+static LogicalResult addGradients(ModuleOp module,
+                                  const moe_compile_options &options) {
+  MoeGenerateVJPPassOptions passOptions;
+  passOptions.function = options.gradients_of;
+  if (options.gradients_save)
+    passOptions.save = options.gradients_save;
+  SmallVector<StringRef> names;
+  if (options.gradients_wrt)
+    StringRef(options.gradients_wrt)
+        .split(names, ',', /*MaxSplit=*/-1, /*KeepEmpty=*/false);
+  for (StringRef name : names)
+    passOptions.wrt.push_back(name.str());
+  PassManager pm(module.getContext());
+  pm.addPass(createInlinerPass());
+  pm.addPass(createMoeGenerateVJPPass(passOptions));
+  return pm.run(module);
+}
+
 static std::optional<Failure> compile(StringRef source,
                                       const moe_compile_options &options,
                                       StringRef name, raw_ostream &diagnostics,
@@ -120,6 +142,8 @@ static std::optional<Failure> compile(StringRef source,
       parseSourceFile<ModuleOp>(sourceManager, &context);
   if (!module)
     return refuse(MOE_COMPILE_ERROR_SOURCE, "cannot be read as a module");
+  if (options.gradients_of && failed(addGradients(*module, options)))
+    return refuse(MOE_COMPILE_ERROR_LOWERING, "could not be differentiated");
   std::vector<std::string> names;
   for (auto function : module->getOps<func::FuncOp>())
     if (function->hasAttr(kEntryAttrName))

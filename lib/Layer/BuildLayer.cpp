@@ -504,7 +504,8 @@ Value LayerBuilder::buildExperts(Value rows, Value offsets) {
   }
   return ExpertsOp::create(b, rows.getType(), rows, offsets, up, upBias,
                            operand("down"), operand("down_bias"), spec.gated,
-                           getActivation(), getLayout(spec.pairing));
+                           getActivation(), getLayout(spec.pairing))
+      .getOutput();
 }
 
 /// The shared expert's output [T, H]; null where there is none.
@@ -520,11 +521,13 @@ Value LayerBuilder::buildShared() {
         b, RankedTensorType::get(shape, type.getElementType()), operand(name),
         groups);
   };
-  Value output = ExpertsOp::create(
-      b, x.getType(), x, /*offsets=*/Value(), asOneExpert("shared_gate_up"),
-      /*up_bias=*/ValueRange(), asOneExpert("shared_down"),
-      /*down_bias=*/Value(), spec.gated, getActivation(),
-      getSharedLayout(ExpertAxis::lead));
+  Value output =
+      ExpertsOp::create(b, x.getType(), x, /*offsets=*/Value(),
+                        asOneExpert("shared_gate_up"),
+                        /*up_bias=*/ValueRange(), asOneExpert("shared_down"),
+                        /*down_bias=*/Value(), spec.gated, getActivation(),
+                        getSharedLayout(ExpertAxis::lead))
+          .getOutput();
   if (!spec.sharedGate)
     return output;
 

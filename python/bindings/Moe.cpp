@@ -17,11 +17,13 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -64,7 +66,10 @@ using Code = std::shared_ptr<moe_compiled>;
 
 class Module {
 public:
-  Module(nb::bytes source, const std::string &target, const std::string &name);
+  /// `gradients` is of moe_compile_options: the entry, the arguments, what is
+  /// saved.
+  Module(nb::bytes source, const std::string &target, const std::string &name,
+         const std::optional<std::array<std::string, 3>> &gradients);
 
   std::vector<std::string> entryNames() const {
     std::vector<std::string> names;
@@ -78,7 +83,8 @@ public:
 };
 
 Module::Module(nb::bytes source, const std::string &target,
-               const std::string &name) {
+               const std::string &name,
+               const std::optional<std::array<std::string, 3>> &gradients) {
   moe_compile_options options;
   moe_compile_options_init(&options, sizeof options);
   options.name = name.c_str();
@@ -87,6 +93,11 @@ Module::Module(nb::bytes source, const std::string &target,
   else if (target != "cpu")
     throwValueError("there is no target '" + target +
                     "'; expected 'cpu' or 'oracle'");
+  if (gradients) {
+    options.gradients_of = (*gradients)[0].c_str();
+    options.gradients_wrt = (*gradients)[1].c_str();
+    options.gradients_save = (*gradients)[2].c_str();
+  }
   moe_compiled *compiled = nullptr;
   char *text = nullptr;
   int status;
@@ -328,8 +339,9 @@ NB_MODULE(_moe, m) {
   m.def("version", &moe_compiler_version, "The compiler's version.");
 
   nb::class_<Module>(m, "Module", "The compiled entries of one source.")
-      .def(nb::init<nb::bytes, const std::string &, const std::string &>(),
-           "source"_a, "target"_a, "name"_a)
+      .def(nb::init<nb::bytes, const std::string &, const std::string &,
+                    const std::optional<std::array<std::string, 3>> &>(),
+           "source"_a, "target"_a, "name"_a, "gradients"_a = nb::none())
       .def_prop_ro("entries", &Module::entryNames)
       .def_ro("warnings", &Module::warnings);
 

@@ -8,11 +8,16 @@
     layer = moe_mlir.compile("layer.mlir")
     print(layer)                       # names, types and sizes
     y = layer(x, router_weight=w, gate_up=g, down=d)
+
+    trained = moe_mlir.compile_gradients("layer.mlir", wrt=["x", "gate_up"])
+    results, saved = trained.forward(x, router_weight=w, gate_up=g, down=d)
+    gradients = trained.backward(saved, d_y=dy)      # d_x and d_gate_up
 """
 
 from ._moe import CompileError
 from ._moe import version as _version
 from .compiler import CompileWarning, compile
+from .gradients import GradientLayer, Saved, compile_gradients
 from .layer import Argument, Layer
 
 __version__ = _version()
@@ -22,6 +27,9 @@ __all__ = [
     "Argument",
     "CompileError",
     "CompileWarning",
+    "GradientLayer",
     "Layer",
+    "Saved",
     "compile",
+    "compile_gradients",
 ]

@@ -69,6 +69,11 @@ private:
   LogicalResult emitEpilogue(const Tile &tile, Value column, int64_t size);
 
   Value scaleRow(const Tile &tile, size_t row, Value values);
+  /// What the rows of the tile hold at a place of the inner dimension, for each
+  /// weight; loaded once where all weights share their rows.
+  SmallVector<SmallVector<Value>>
+  loadRows(const Tile &tile,
+           llvm::function_ref<Value(Value lhs, size_t row)> load);
   Value offsetBy(Value index, int64_t offset) {
     return offset == 0 ? index
                        : arith::AddIOp::create(b, index, emit.index(offset))
@@ -228,8 +233,21 @@ Value ProductEmitter::scaleRow(const Tile &tile, size_t row, Value values) {
   if (isa<VectorType>(values.getType()))
     scale = emit.broadcast(scale);
   Value scaled = arith::MulFOp::create(b, values, scale);
-  Type stored = cast<MemRefType>(op.getLhs().getType()).getElementType();
+  Type stored =
+      cast<MemRefType>(op.getLhs().front().getType()).getElementType();
   return emit.convert(emit.convert(scaled, stored), emit.getComputeType());
+}
+
+SmallVector<SmallVector<Value>> ProductEmitter::loadRows(
+    const Tile &tile, llvm::function_ref<Value(Value lhs, size_t row)> load) {
+  SmallVector<SmallVector<Value>> rows;
+  for (Value lhs : op.getLhs()) {
+    rows.emplace_back();
+    for (size_t row = 0; row < tile.rows.size(); ++row)
+      rows.back().push_back(load(lhs, row));
+  }
+  rows.resize(numWeights, rows.front());
+  return rows;
 }
 
 /// Lanes along the inner dimension: a vector of partial sums an element.
@@ -238,16 +256,17 @@ void ProductEmitter::emitAlongInner(const Tile &tile, Value column,
   int64_t lanes = emit.getLanes(), full = in / lanes * lanes;
   size_t numRows = tile.rows.size();
   auto step = [&](Value inner, int64_t size, ValueRange carried) {
-    SmallVector<Value> rows, next;
-    for (size_t row = 0; row < numRows; ++row)
-      rows.push_back(scaleRow(
-          tile, row, emit.load(op.getLhs(), {tile.sources[row], inner}, size)));
+    SmallVector<Value> next;
+    auto rows = loadRows(tile, [&](Value lhs, size_t row) {
+      return scaleRow(tile, row,
+                      emit.load(lhs, {tile.sources[row], inner}, size));
+    });
     size_t place = 0;
-    for (Value weight : op.getWeights())
+    for (auto [weight, own] : llvm::zip(op.getWeights(), rows))
       for (int64_t i = 0; i < numColumns; ++i) {
         Value values =
             emit.load(weight, weightAt(offsetBy(column, i), inner), size);
-        for (Value row : rows)
+        for (Value row : own)
           next.push_back(
               vector::FMAOp::create(b, row, values, carried[place++]));
       }
@@ -275,17 +294,17 @@ void ProductEmitter::emitAlongColumns(const Tile &tile, Value column,
   size_t numRows = tile.rows.size();
   SmallVector<Value> sums(numWeights * numVectors * numRows, emit.zero());
   sums = reduce(0, in, 1, sums, [&](Value inner, ValueRange carried) {
-    SmallVector<Value> rows, next;
-    for (size_t row = 0; row < numRows; ++row)
-      rows.push_back(emit.broadcast(
-          scaleRow(tile, row,
-                   emit.loadScalar(op.getLhs(), {tile.sources[row], inner}))));
+    SmallVector<Value> next;
+    auto rows = loadRows(tile, [&](Value lhs, size_t row) {
+      return emit.broadcast(scaleRow(
+          tile, row, emit.loadScalar(lhs, {tile.sources[row], inner})));
+    });
     size_t place = 0;
-    for (Value weight : op.getWeights())
+    for (auto [weight, own] : llvm::zip(op.getWeights(), rows))
       for (int64_t i = 0; i < numVectors; ++i) {
         Value values = emit.load(
             weight, weightAt(offsetBy(column, i * lanes), inner), size);
-        for (Value row : rows)
+        for (Value row : own)
           next.push_back(
               vector::FMAOp::create(b, row, values, carried[place++]));
       }
@@ -305,18 +324,24 @@ LogicalResult ProductEmitter::emitEpilogue(const Tile &tile, Value column,
                                            int64_t size) {
   Block &body = op.getEpilogue().front();
   for (size_t row = 0; row < tile.rows.size(); ++row) {
-    IRMapping mapping;
+    SmallVector<Value> arguments;
     for (int64_t weight = 0; weight < numWeights; ++weight)
-      mapping.map(body.getArgument(weight),
-                  emit.load(buffer, accumulatorAt(weight, row, column),
-                            emit.getLanes()));
-    for (auto [i, bias] : llvm::enumerate(op.getBiases()))
-      mapping.map(body.getArgument(numWeights + i),
-                  emit.load(bias, {expert, column}, size));
+      arguments.push_back(emit.load(buffer, accumulatorAt(weight, row, column),
+                                    emit.getLanes()));
+    for (Value bias : op.getBiases())
+      arguments.push_back(emit.load(bias, {expert, column}, size));
+    Value place = tile.rows[row];
+    for (Value elements : op.getElements())
+      arguments.push_back(emit.load(elements, {place, column}, size));
+    for (Value values : op.getRowValues())
+      arguments.push_back(emit.broadcast(emit.loadScalar(values, place)));
+    IRMapping mapping;
+    mapping.map(body.getArguments(), arguments);
     auto values = widenBody(b, body, mapping, emit.getLanes());
     if (failed(values))
       return failure();
-    emit.store(values->front(), op.getInit(), {tile.rows[row], column}, size);
+    for (auto [value, init] : llvm::zip(*values, op.getInits()))
+      emit.store(value, init, {place, column}, size);
   }
   return success();
 }

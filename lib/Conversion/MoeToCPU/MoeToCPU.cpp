@@ -61,6 +61,7 @@ struct ConvertMoeToCPU
     populateGroupToLoopsPatterns(patterns);
     populateCombineSlotsToVectorPatterns(patterns);
     populateGroupedMatmulToVectorPatterns(patterns);
+    populateGroupedOuterToVectorPatterns(patterns);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       signalPassFailure();

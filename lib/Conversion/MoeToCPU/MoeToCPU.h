@@ -16,6 +16,7 @@ namespace mlir::moe {
 void populateGroupToLoopsPatterns(RewritePatternSet &patterns);
 void populateCombineSlotsToVectorPatterns(RewritePatternSet &patterns);
 void populateGroupedMatmulToVectorPatterns(RewritePatternSet &patterns);
+void populateGroupedOuterToVectorPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe
 

@@ -85,9 +85,30 @@ Value VectorEmitter::load(Value memref, ValueRange indices, int64_t size) {
                  compute);
 }
 
+Value VectorEmitter::loadUpTo(Value memref, ValueRange indices, Value count) {
+  auto type = VectorType::get(
+      {lanes}, cast<MemRefType>(memref.getType()).getElementType());
+  Value isInside = vector::CreateMaskOp::create(
+      b, VectorType::get({lanes}, b.getI1Type()), count);
+  Value none = arith::ConstantOp::create(b, b.getZeroAttr(type));
+  return convert(
+      vector::MaskedLoadOp::create(b, type, memref, indices, isInside, none),
+      compute);
+}
+
 void VectorEmitter::store(Value vector, Value memref, ValueRange indices,
                           int64_t size) {
   vector = convert(vector, cast<MemRefType>(memref.getType()).getElementType());
+  if (!hasUnitStride(memref)) {
+    for (int64_t lane = 0; lane < size; ++lane) {
+      SmallVector<Value> at(indices);
+      at.back() = arith::AddIOp::create(b, at.back(), index(lane));
+      Value element =
+          vector::ExtractOp::create(b, vector, ArrayRef<int64_t>{lane});
+      memref::StoreOp::create(b, element, memref, at);
+    }
+    return;
+  }
   if (size == lanes)
     vector::StoreOp::create(b, vector, memref, indices);
   else

@@ -32,6 +32,8 @@ public:
   Value loadScalar(Value memref, ValueRange indices);
   /// `size` neighbours from `indices` on; the other lanes are zero.
   Value load(Value memref, ValueRange indices, int64_t size);
+  /// The same for a number of neighbours that a value says; contiguous alone.
+  Value loadUpTo(Value memref, ValueRange indices, Value count);
   /// Rounds once to the memref's type and writes the first `size` lanes.
   void store(Value vector, Value memref, ValueRange indices, int64_t size);
   Value broadcast(Value scalar);

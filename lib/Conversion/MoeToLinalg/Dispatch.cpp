@@ -89,8 +89,108 @@ class CombineLowering final : public Lowering<CombineOp> {
   }
 };
 
+class SlotDotsLowering final : public Lowering<SlotDotsOp> {
+  using Lowering::Lowering;
+
+  SmallVector<Value> emit(SlotDotsOp op,
+                          ImplicitLocOpBuilder &b) const override {
+    FloatType compute = getComputeType(
+        b, {op.getRows(), op.getTokens(), op.getIdentity(), op.getDots()});
+    Value zero = emitIndex(b, 0), one = emitIndex(b, 1);
+    Value none = emitFloat(b, compute, 0.0), ids = op.getIds();
+    Value dest = emitDestinations(b, op)[0];
+    Type element = getElementType(dest);
+    dest = emitFill(b, emitFloat(b, element, 0.0), dest);
+    bool byToken = op.getChoice() == Choice::token;
+    Value numTokens = op.getNumTokens();
+    if (!numTokens)
+      numTokens = emitDim(b, byToken ? ids : op.getTokens(), 0);
+    Grouping grouping =
+        emitGrouping(b, {ids, /*weights=*/Value(), op.getChoice()},
+                     op.getNumExperts(), numTokens);
+    Value width = emitDim(b, op.getRows(), 1);
+    auto dot = [&](Value values, Value row, Value token) -> Value {
+      Value sum = emitLoop(
+          b, zero, width, none,
+          [&](Value d, ValueRange so) -> SmallVector<Value> {
+            Value term = emitConvert(b, emitRead(b, values, {row, d}), compute);
+            if (op.getTokens()) {
+              Value other = emitRead(b, op.getTokens(), {token, d});
+              term = arith::MulFOp::create(b, term,
+                                           emitConvert(b, other, compute));
+            }
+            return {arith::AddFOp::create(b, so[0], term)};
+          })[0];
+      return emitConvert(b, sum, element);
+    };
+    Value bound =
+        emitToI32(b, byToken ? emitIndex(b, op.getNumExperts()) : numTokens);
+    // The assignments of a token are its rows first[t] .. in the order of its
+    // slots; where experts chose, in the order of the experts.
+    auto visit = [&](Value chooser, Value slot, Value token, Value place,
+                     Value all) -> SmallVector<Value> {
+      Value row = emitReadIndex(b, grouping.slot, place);
+      Value sum = dot(op.getRows(), row, token);
+      return {emitWrite(b, sum, all, {chooser, slot}), emitAdd(b, place, one)};
+    };
+    auto scan = [&](Value chooser, Value all) {
+      return emitLoop(
+          b, zero, emitDim(b, ids, 1),
+          {all, byToken ? emitReadIndex(b, grouping.first, chooser) : zero},
+          [&](Value slot, ValueRange so) {
+            Value id = emitRead(b, ids, {chooser, slot});
+            Value isOwn = emitIsWithin(b, id, bound);
+            SmallVector<Value> next = emitIf(b, isOwn, so, [&] {
+              if (byToken)
+                return visit(chooser, slot, chooser, so[1], so[0]);
+              Value token = emitToIndex(b, id);
+              Value place = findPlace(b, grouping, chooser, token);
+              SmallVector<Value> found =
+                  visit(chooser, slot, token, place, so[0]);
+              return SmallVector<Value>{found[0], so[1]};
+            });
+            if (!op.getIdentity())
+              return next;
+            Value isIdentity =
+                arith::CmpIOp::create(b, arith::CmpIPredicate::sge, id, bound);
+            return emitIf(b, isIdentity, next, [&]() -> SmallVector<Value> {
+              Value sum = dot(op.getIdentity(), chooser, chooser);
+              return {emitWrite(b, sum, next[0], {chooser, slot}), next[1]};
+            });
+          })[0];
+    };
+    return {emitLoop(b, zero, emitDim(b, ids, 0), dest,
+                     [&](Value chooser, ValueRange so) -> SmallVector<Value> {
+                       return {scan(chooser, so[0])};
+                     })[0]};
+  }
+
+  /// The place in `slot` of a token's row that an expert owns.
+  static Value findPlace(ImplicitLocOpBuilder &b, const Grouping &grouping,
+                         Value expert, Value token) {
+    Value one = emitIndex(b, 1);
+    Value begin = emitReadIndex(b, grouping.first, token);
+    Value end = emitReadIndex(b, grouping.first, emitAdd(b, token, one));
+    Value low = emitReadIndex(b, grouping.offsets, expert);
+    Value high = emitReadIndex(b, grouping.offsets, emitAdd(b, expert, one));
+    return emitLoop(b, begin, end, begin,
+                    [&](Value place, ValueRange so) -> SmallVector<Value> {
+                      Value row = emitReadIndex(b, grouping.slot, place);
+                      auto compare = [&](arith::CmpIPredicate predicate,
+                                         Value other) -> Value {
+                        return arith::CmpIOp::create(b, predicate, row, other);
+                      };
+                      Value isOwn = arith::AndIOp::create(
+                          b, compare(arith::CmpIPredicate::uge, low),
+                          compare(arith::CmpIPredicate::ult, high));
+                      return {arith::SelectOp::create(b, isOwn, place, so[0])};
+                    })[0];
+  }
+};
+
 } // namespace
 
 void moe::populateMoeToLinalgDispatchPatterns(RewritePatternSet &patterns) {
-  patterns.add<DispatchLowering, CombineLowering>(patterns.getContext());
+  patterns.add<DispatchLowering, CombineLowering, SlotDotsLowering>(
+      patterns.getContext());
 }

@@ -78,35 +78,37 @@ class ExpertsLowering final : public Lowering<ExpertsOp> {
       upBias = weightsOf(Projection::up_bias, op.getUpBias());
     FloatType compute = getComputeType(b, {op.getRows(), op.getOutput()});
     Type hiddenType = getElementType(op.getRows());
-    Value output = emitDestinations(b, op)[0];
-    return {emitForExperts(
-        b, op.getOffsets(), output,
-        [&](Value expert, Value begin, Value count, Value dest) {
+    return emitForExperts(
+        b, op.getOffsets(), emitDestinations(b, op),
+        [&](const ExpertRows &own, ValueRange dests) {
           ExpertProduct first;
-          first.rows = emitSliceRows(b, op.getRows(), getAsOpFoldResult(begin),
-                                     getAsOpFoldResult(count));
-          first.weights = up.emitExpert(b, expert);
+          first.rows = {own.of(b, op.getRows())};
+          first.weights = up.emitExpert(b, own.expert);
           if (upBias)
-            first.biases = upBias->emitExpert(b, expert);
+            first.biases = upBias->emitExpert(b, own.expert);
           first.isInOut = up.getForm().isInOut();
           first.compute = compute;
           OpFoldResult width = b.getIndexAttr(op.getIntermediateSize());
-          Value hidden =
-              emitEmpty(b, {getAsOpFoldResult(count), width}, hiddenType);
-          hidden = emitProduct(b, first, hidden, [&](ValueRange values) {
+          SmallVector<Value> middle = {
+              emitEmpty(b, {getAsOpFoldResult(own.count), width}, hiddenType)};
+          llvm::append_range(middle, dests.drop_front());
+          middle = emitProduct(b, first, middle, [&](ValueRange values) {
             return emitActivation(op, b, values);
           });
           ExpertProduct second;
-          second.rows = hidden;
-          second.weights = down.emitExpert(b, expert);
+          second.rows = {middle[0]};
+          second.weights = down.emitExpert(b, own.expert);
           if (Value bias = op.getDownBias())
-            second.biases = {emitSliceRow(b, bias, expert)};
+            second.biases = {emitSliceRow(b, bias, own.expert)};
           second.isInOut = down.getForm().isInOut();
           second.compute = compute;
-          return emitProduct(b, second, dest, [&](ValueRange values) {
-            return emitBiased(b, values, 1)[0];
-          });
-        })};
+          SmallVector<Value> results =
+              emitProduct(b, second, dests.front(), [&](ValueRange values) {
+                return emitBiased(b, values, 1);
+              });
+          llvm::append_range(results, ArrayRef(middle).drop_front());
+          return results;
+        });
   }
 
   /// The sums, of which there are `numSums`, with their biases.
@@ -118,11 +120,14 @@ class ExpertsLowering final : public Lowering<ExpertsOp> {
     return sums;
   }
 
-  static Value emitActivation(ExpertsOp op, ImplicitLocOpBuilder &b,
-                              ValueRange values) {
+  /// The hidden value, and what it was made of.
+  static SmallVector<Value>
+  emitActivation(ExpertsOp op, ImplicitLocOpBuilder &b, ValueRange values) {
     SmallVector<Value> sums = emitBiased(b, values, op.getGated() ? 2 : 1);
     Value up = op.getGated() ? sums[1] : Value();
-    return op.getActivation().buildActivation(b, sums[0], up);
+    sums.insert(sums.begin(),
+                op.getActivation().buildActivation(b, sums[0], up));
+    return sums;
   }
 };
 

@@ -69,8 +69,8 @@ struct ConvertMoeToLinalg final
   using ConvertMoeToLinalgPassBase::ConvertMoeToLinalgPassBase;
 
   bool isKept(Operation *op) {
-    return keepPrimitives &&
-           isa<GroupOp, GroupedMatmulOp, CombineSlotsOp, TopKOp>(op);
+    return keepPrimitives && isa<GroupOp, GroupedMatmulOp, GroupedOuterOp,
+                                 CombineSlotsOp, TopKOp>(op);
   }
 
   void runOnOperation() override {
@@ -94,8 +94,8 @@ struct ConvertMoeToLinalg final
     ConversionTarget target(*context);
     target.addIllegalDialect<MoeDialect>();
     if (keepPrimitives)
-      target.addLegalOp<GroupOp, GroupedMatmulOp, CombineSlotsOp, TopKOp,
-                        YieldOp>();
+      target.addLegalOp<GroupOp, GroupedMatmulOp, GroupedOuterOp,
+                        CombineSlotsOp, TopKOp, YieldOp>();
     target.markUnknownOpDynamicallyLegal([](Operation *) { return true; });
     RewritePatternSet patterns(context);
     populateMoeToLinalgPatterns(patterns);

@@ -13,27 +13,40 @@
 
 namespace mlir::moe::tolinalg {
 
-/// One expert's product: its rows [n, D] with one or two weights ([J, D], or
-/// [D, J] where `isInOut`) and as many biases [J] as the epilogue reads.
+/// One expert's product: rows [n, D], the same for all weights or one for each,
+/// with one or two weights ([J, D], or [D, J] where `isInOut`), and what the
+/// epilogue reads beside the sums: biases [J], elements [n, J], values [n].
 struct ExpertProduct {
-  Value rows;
-  SmallVector<Value> weights, biases;
+  SmallVector<Value> rows, weights, biases, elements, rowValues;
   bool isInOut = false;
   FloatType compute;
 };
 
-/// Writes epilogue(sums, biases) to every element of dest [n, J], computed in
-/// the compute type and rounded once.
-Value emitProduct(ImplicitLocOpBuilder &b, const ExpertProduct &product,
-                  Value dest, ScalarBody epilogue);
+/// The values of an epilogue, one for each destination.
+using Epilogue = llvm::function_ref<SmallVector<Value>(ValueRange scalars)>;
 
-/// Emits `body` for every expert by its rows begin .. begin + count, or once
-/// for expert 0 and all rows where there are no offsets (null). The body
-/// gives the rows [count, J] from dest's.
-Value emitForExperts(ImplicitLocOpBuilder &b, Value offsets, Value dest,
-                     llvm::function_ref<Value(Value expert, Value begin,
-                                              Value count, Value dest)>
-                         body);
+/// Writes epilogue(sums, biases, elements, values) to every element of dests
+/// [n, J], computed in the compute type and rounded once.
+SmallVector<Value> emitProduct(ImplicitLocOpBuilder &b,
+                               const ExpertProduct &product, ValueRange dests,
+                               Epilogue epilogue);
+
+/// One expert's own rows: begin .. begin + count of all.
+struct ExpertRows {
+  Value expert, begin, count;
+
+  /// The rows of a list or matrix [N, ..]; null for null.
+  Value of(ImplicitLocOpBuilder &b, Value all) const;
+};
+
+/// Emits `body` for every expert, or once for expert 0 and all rows where there
+/// are no offsets (null). The body gives the expert's rows of every result from
+/// those of dests.
+SmallVector<Value> emitForExperts(
+    ImplicitLocOpBuilder &b, Value offsets, ValueRange dests,
+    llvm::function_ref<SmallVector<Value>(const ExpertRows &own,
+                                          ValueRange dests)>
+        body);
 
 } // namespace mlir::moe::tolinalg
 

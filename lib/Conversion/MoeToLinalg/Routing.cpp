@@ -163,7 +163,8 @@ void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
                TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
                TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
                TokenLowering<UnitRowsOp>, TokenLowering<JitterOp>,
-               TokenLowering<NoisyLogitsOp>, TokenLowering<MixOp>>(
+               TokenLowering<NoisyLogitsOp>, TokenLowering<MixOp>,
+               TokenLowering<RouteVJPOp>, TokenLowering<ScoreVJPOp>>(
       patterns.getContext());
 }
 

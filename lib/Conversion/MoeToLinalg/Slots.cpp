@@ -13,6 +13,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "moe/Dialect/Moe/Utils/EntryChecks.h"
+#include "moe/Dialect/Moe/Utils/GroupedProduct.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -314,15 +315,11 @@ class SoftCombineLowering final : public Lowering<SoftCombineOp> {
 
   static Value emitProduct(ImplicitLocOpBuilder &b, Value lhs, Value slots,
                            Value dest) {
-    auto product = GroupedMatmulOp::create(
-        b, TypeRange{dest.getType()}, lhs, /*rows=*/Value(),
-        /*row_scale=*/Value(), /*offsets=*/Value(), ValueRange{slots},
-        /*biases=*/ValueRange(), ValueRange{dest}, /*in_out=*/true);
-    OpBuilder::InsertionGuard guard(b);
-    Block *body = b.createBlock(&product.getEpilogue());
-    Value sum = body->addArgument(product.getComputeType(), b.getLoc());
-    YieldOp::create(b, sum);
-    return product.getResult(0);
+    GroupedProduct product;
+    product.lhs = {lhs};
+    product.weights = {slots};
+    product.inOut = true;
+    return emitGroupedSum(b, product, dest);
   }
 };
 

@@ -165,7 +165,8 @@ public:
         hidden(b.scratch(op.getRows().getType().getElementType(),
                          b.index(op.getIntermediateSize()))) {}
 
-  void apply(Value expert, Value row, Value output);
+  /// `kept` are buffers of what the activation is given, or none.
+  void apply(Value expert, Value row, Value output, ValueRange kept);
 
 private:
   Value project(Part part, Value expert, Value row, Value i);
@@ -200,12 +201,17 @@ Value ExpertFunction::activate(Value gate, Value upValue) {
   return op.getActivation().buildActivation(b, gate, upValue);
 }
 
-void ExpertFunction::apply(Value expert, Value row, Value output) {
+void ExpertFunction::apply(Value expert, Value row, Value output,
+                           ValueRange kept) {
   b.loop(b.size(hidden, 0), [&](Value i) {
     bool gated = op.getGated();
     Value gate = project(gated ? Part::gate : Part::whole, expert, row, i);
     Value upValue = gated ? project(Part::up, expert, row, i) : Value();
     b.store(activate(gate, upValue), hidden, i);
+    if (!kept.empty())
+      b.store(gate, kept[0], {row, i});
+    if (kept.size() > 1)
+      b.store(upValue, kept[1], {row, i});
   });
   ExpertMatrix weight(b, op.getLayout(), Projection::down, down, Part::whole,
                       op.getOutSize(), op.getIntermediateSize());
@@ -225,22 +231,29 @@ struct LowerExperts : public OpRewritePattern<ExpertsOp> {
   LogicalResult matchAndRewrite(ExpertsOp op,
                                 PatternRewriter &rewriter) const override {
     LoopBuilder b(op, rewriter);
-    Type type = op.getOutput().getType();
-    Value output = b.output(type, reifyShapes(op, b)[0]);
+    SmallVector<Value> outs;
+    for (auto [type, shape] :
+         llvm::zip(op.getResultTypes(), reifyShapes(op, b))) {
+      outs.push_back(b.output(type, shape));
+      // Rows that no expert owns are unspecified: nobody may read them.
+      b.fill(outs.back(), b.nan());
+    }
     Value offsets = b.input(op.getOffsets());
     ExpertFunction function(b, op);
-    // Rows that no expert owns are unspecified: nobody may read them.
-    b.fill(output, b.nan());
     b.loop(b.index(op.getNumExperts()), [&](Value expert) {
-      Value low = b.index(0), high = b.size(output, 0);
+      Value low = b.index(0), high = b.size(outs[0], 0);
       if (offsets) {
         low = b.load(offsets, expert);
         high = b.load(offsets, b.add(expert, b.index(1)));
       }
-      b.loop(low, high,
-             [&](Value row) { function.apply(expert, row, output); });
+      b.loop(low, high, [&](Value row) {
+        function.apply(expert, row, outs[0], ArrayRef(outs).drop_front());
+      });
     });
-    rewriter.replaceOp(op, b.tensorOf(output, type));
+    SmallVector<Value> results;
+    for (auto [type, out] : llvm::zip(op.getResultTypes(), outs))
+      results.push_back(b.tensorOf(out, type));
+    rewriter.replaceOp(op, results);
     return success();
   }
 };

@@ -172,6 +172,10 @@ ReifiedRankedShapedTypeDims reifyShapes(Operation *op, OpBuilder &builder);
 /// Whether the oracle has a rule for the router, or the router a token body.
 bool hasKnownRouter(RouteOp op);
 
+/// A token's row of a tensor, in another element type, as a tensor.
+Value readRow(LoopBuilder &b, Value tensor, Value token, int64_t width,
+              Type element);
+
 void populateRoutingPatterns(RewritePatternSet &patterns);
 void populateChoicePatterns(RewritePatternSet &patterns);
 void populateMixPatterns(RewritePatternSet &patterns);
@@ -180,6 +184,7 @@ void populateTokenPatterns(RewritePatternSet &patterns);
 void populateLossPatterns(RewritePatternSet &patterns);
 void populateDispatchPatterns(RewritePatternSet &patterns);
 void populateExpertPatterns(RewritePatternSet &patterns);
+void populateGradientPatterns(RewritePatternSet &patterns);
 void populatePrimitivePatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe::loops

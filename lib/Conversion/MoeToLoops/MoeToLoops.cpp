@@ -37,6 +37,7 @@ void moe::populateMoeToLoopsPatterns(RewritePatternSet &patterns) {
   loops::populateTrainingPatterns(patterns);
   loops::populateDispatchPatterns(patterns);
   loops::populateExpertPatterns(patterns);
+  loops::populateGradientPatterns(patterns);
   loops::populatePrimitivePatterns(patterns);
 }
 

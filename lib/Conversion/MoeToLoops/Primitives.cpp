@@ -70,44 +70,52 @@ struct LowerGroup : public OpRewritePattern<GroupOp> {
 class GroupedProduct {
 public:
   GroupedProduct(LoopBuilder &b, GroupedMatmulOp op)
-      : b(b), op(op), lhs(b.input(op.getLhs())), rows(b.input(op.getRows())),
-        rowScale(b.input(op.getRowScale())) {
-    for (Value weight : op.getWeights())
-      weights.push_back(b.input(weight));
-    for (Value bias : op.getBiases())
-      biases.push_back(b.input(bias));
-  }
+      : b(b), op(op), lhs(inputs(op.getLhs())),
+        weights(inputs(op.getWeights())), biases(inputs(op.getBiases())),
+        elements(inputs(op.getElements())),
+        rowValues(inputs(op.getRowValues())), rows(b.input(op.getRows())),
+        rowScale(b.input(op.getRowScale())) {}
 
-  Value emit(Value expert, Value n, Value j);
+  SmallVector<Value> emit(Value expert, Value n, Value j);
 
 private:
-  Value loadLhs(Value n, Value d);
+  SmallVector<Value> inputs(ValueRange values) {
+    return llvm::map_to_vector(values,
+                               [&](Value value) { return b.input(value); });
+  }
+  Value loadLhs(Value buffer, Value n, Value d);
 
   LoopBuilder &b;
   GroupedMatmulOp op;
-  Value lhs, rows, rowScale; ///< Null where absent.
-  SmallVector<Value> weights, biases;
+  SmallVector<Value> lhs, weights, biases, elements, rowValues;
+  Value rows, rowScale; ///< Null where absent.
 };
 
-Value GroupedProduct::loadLhs(Value n, Value d) {
-  Value value = b.load(lhs, {rows ? b.load(rows, n) : n, d});
+Value GroupedProduct::loadLhs(Value buffer, Value n, Value d) {
+  Value value = b.load(buffer, {rows ? b.load(rows, n) : n, d});
   if (!rowScale)
     return value;
-  auto type = cast<FloatType>(getElementTypeOrSelf(lhs));
+  auto type = cast<FloatType>(getElementTypeOrSelf(buffer));
   return b.roundThrough(b.mul(value, b.load(rowScale, n)), type);
 }
 
-Value GroupedProduct::emit(Value expert, Value n, Value j) {
+SmallVector<Value> GroupedProduct::emit(Value expert, Value n, Value j) {
   SmallVector<Value> arguments;
-  for (Value weight : weights)
+  for (auto [place, weight] : llvm::enumerate(weights)) {
+    Value factors = weight, source = lhs[lhs.size() > 1 ? place : 0];
     arguments.push_back(
         b.sum(b.index(0), b.index(op.getInSize()), [&](Value d) {
-          Value factor = op.getInOut() ? b.load(weight, {expert, d, j})
-                                       : b.load(weight, {expert, j, d});
-          return b.mul(loadLhs(n, d), factor);
+          Value factor = op.getInOut() ? b.load(factors, {expert, d, j})
+                                       : b.load(factors, {expert, j, d});
+          return b.mul(loadLhs(source, n, d), factor);
         }));
+  }
   for (Value bias : biases)
     arguments.push_back(b.load(bias, {expert, j}));
+  for (Value own : elements)
+    arguments.push_back(b.load(own, {n, j}));
+  for (Value own : rowValues)
+    arguments.push_back(b.load(own, n));
 
   Block &epilogue = op.getEpilogue().front();
   IRMapping mapping;
@@ -115,7 +123,9 @@ Value GroupedProduct::emit(Value expert, Value n, Value j) {
   for (Operation &inner : epilogue.without_terminator())
     b.clone(inner, mapping);
   auto yield = cast<YieldOp>(epilogue.getTerminator());
-  return mapping.lookupOrDefault(yield.getValues().front());
+  return llvm::map_to_vector(yield.getValues(), [&](Value value) {
+    return mapping.lookupOrDefault(value);
+  });
 }
 
 struct LowerGroupedMatmul : public OpRewritePattern<GroupedMatmulOp> {
@@ -126,18 +136,50 @@ struct LowerGroupedMatmul : public OpRewritePattern<GroupedMatmulOp> {
     LoopBuilder b(op, rewriter, op.getComputeType());
     Value offsets = b.input(op.getOffsets());
     GroupedProduct product(b, op);
-    Value out = b.destination(op.getInit());
+    SmallVector<Value> outs = getDestinations(b, op.getInits());
     b.loop(b.index(op.getNumExperts()), [&](Value expert) {
-      Value low = b.index(0), high = b.size(out, 0);
+      Value low = b.index(0), high = b.size(outs[0], 0);
       if (offsets) {
         low = b.load(offsets, expert);
         high = b.load(offsets, b.add(expert, b.index(1)));
       }
       b.loop(low, high, [&](Value n) {
-        b.loop(b.size(out, 1), [&](Value j) {
-          b.store(product.emit(expert, n, j), out, {n, j});
+        b.loop(b.size(outs[0], 1), [&](Value j) {
+          SmallVector<Value> values = product.emit(expert, n, j);
+          for (auto [value, out] : llvm::zip(values, outs))
+            b.store(value, out, {n, j});
         });
       });
+    });
+    finish(rewriter, b, op, outs);
+    return success();
+  }
+};
+
+struct LowerGroupedOuter : public OpRewritePattern<GroupedOuterOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(GroupedOuterOp op,
+                                PatternRewriter &rewriter) const override {
+    LoopBuilder b(op, rewriter, op.getComputeType());
+    Value lhs = b.input(op.getLhs()), rhs = b.input(op.getRhs());
+    Value lhsRows = b.input(op.getLhsRows());
+    Value rhsRows = b.input(op.getRhsRows()),
+          offsets = b.input(op.getOffsets());
+    Value out = b.destination(op.getInit());
+    Value numRows = b.size(lhsRows ? lhsRows : lhs, 0);
+    b.loopAll(out, [&](ValueRange at) {
+      Value low = b.index(0), high = numRows;
+      if (offsets) {
+        low = b.load(offsets, at[0]);
+        high = b.load(offsets, b.add(at[0], b.index(1)));
+      }
+      Value sum = b.sum(low, high, [&](Value n) {
+        Value left = lhsRows ? b.load(lhsRows, n) : n;
+        Value right = rhsRows ? b.load(rhsRows, n) : n;
+        return b.mul(b.load(lhs, {left, at[1]}), b.load(rhs, {right, at[2]}));
+      });
+      b.store(sum, out, at);
     });
     finish(rewriter, b, op, out);
     return success();
@@ -213,6 +255,6 @@ struct LowerTopK : public OpRewritePattern<TopKOp> {
 } // namespace
 
 void loops::populatePrimitivePatterns(RewritePatternSet &patterns) {
-  patterns.add<LowerGroup, LowerGroupedMatmul, LowerCombineSlots, LowerTopK>(
-      patterns.getContext());
+  patterns.add<LowerGroup, LowerGroupedMatmul, LowerGroupedOuter,
+               LowerCombineSlots, LowerTopK>(patterns.getContext());
 }

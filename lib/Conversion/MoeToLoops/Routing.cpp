@@ -299,19 +299,6 @@ void TopKRule::routeToken(Value token, Value ids, Value weights) {
 //===----------------------------------------------------------------------===//
 
 /// A token's row of a [T, width] tensor as a tensor of its own.
-Value readRow(LoopBuilder &b, Value tensor, Value token, int64_t width,
-              Type element) {
-  Value row = tensor::EmptyOp::create(b, ArrayRef<int64_t>{width}, element);
-  return b.fold(b.index(0), b.index(width), row,
-                [&](Value at, ValueRange so) -> SmallVector<Value> {
-                  Value value = tensor::ExtractOp::create(
-                      b, tensor, ValueRange{token, at});
-                  if (auto type = dyn_cast<FloatType>(element))
-                    value = b.cast(value, type);
-                  return {tensor::InsertOp::create(b, value, so[0], at)};
-                })[0];
-}
-
 void routeTokenByBody(LoopBuilder &b, RouteOp op, TokenBodyAttrInterface body,
                       Value token, Value ids, Value weights) {
   int64_t width = op.getLogits().getType().getDimSize(1);
@@ -402,6 +389,19 @@ struct LowerRoute : public OpRewritePattern<RouteOp> {
 };
 
 } // namespace
+
+Value loops::readRow(LoopBuilder &b, Value tensor, Value token, int64_t width,
+                     Type element) {
+  Value row = tensor::EmptyOp::create(b, ArrayRef<int64_t>{width}, element);
+  return b.fold(b.index(0), b.index(width), row,
+                [&](Value at, ValueRange so) -> SmallVector<Value> {
+                  Value value = tensor::ExtractOp::create(
+                      b, tensor, ValueRange{token, at});
+                  if (auto type = dyn_cast<FloatType>(element))
+                    value = b.cast(value, type);
+                  return {tensor::InsertOp::create(b, value, so[0], at)};
+                })[0];
+}
 
 bool loops::hasKnownRouter(RouteOp op) {
   return isa<TopKAttr, TokenBodyAttrInterface>(op.getRouter());

@@ -54,6 +54,16 @@ struct Scalars {
     return arith::MaximumFOp::create(b, atMost(x, limit), constant(-limit));
   }
 
+  /// The derivative of sigmoidLinear: s (1 + alpha x (1 - s)). Nothing in it
+  /// leaves the range where the function does not.
+  Value sigmoidLinearSlope(Value x, double alpha) {
+    Value one = constant(1.0);
+    Value power = math::ExpOp::create(b, scale(x, -alpha));
+    Value share = arith::DivFOp::create(b, one, add(one, power));
+    Value rest = arith::SubFOp::create(b, one, share);
+    return mul(share, add(one, mul(scale(x, alpha), rest)));
+  }
+
   Value apply(ActivationKind kind, Value x) {
     switch (kind) {
     case ActivationKind::silu:
@@ -75,6 +85,50 @@ struct Scalars {
   }
 };
 } // namespace
+
+FailureOr<std::pair<Value, Value>>
+ActivationAttr::buildActivationVJP(ImplicitLocOpBuilder &b, Value gate,
+                                   Value up, Value cotangent) const {
+  bool isOai = getStyle() == ActivationStyle::oai;
+  // exp(-x) of the others' own ops overflows for x of -100, and inf * 0 is NaN.
+  if (!isOai && getKind() != ActivationKind::silu)
+    return detail::buildActivationVJP(*this, b, gate, up, cotangent);
+  Scalars s{b, gate.getType()};
+  double alpha = isOai ? getAlpha().convertToDouble() : 1.0;
+  double limit = getLimit().convertToDouble();
+  Value cutGate = gate, cutUp = up;
+  if (limit > 0.0) {
+    cutGate = s.atMost(gate, limit);
+    cutUp = up ? s.within(up, limit) : up;
+  }
+  Value factor = cutUp;
+  if (up && isOai)
+    factor = s.add(cutUp, s.constant(1.0));
+  Value slope = s.sigmoidLinearSlope(cutGate, alpha);
+  Value gateCotangent = s.mul(cotangent, slope);
+  if (up)
+    gateCotangent = s.mul(gateCotangent, factor);
+  Value upCotangent =
+      up ? s.mul(cotangent, s.sigmoidLinear(cutGate, alpha)) : Value();
+  if (limit > 0.0) {
+    auto pass = [&](Value isInside, Value value) -> Value {
+      return arith::SelectOp::create(b, isInside, value, s.constant(0.0));
+    };
+    // A NaN passes, as it does forward.
+    auto isAtMost = [&](Value x, double bound) -> Value {
+      return arith::CmpFOp::create(b, arith::CmpFPredicate::ULE, x,
+                                   s.constant(bound));
+    };
+    gateCotangent = pass(isAtMost(gate, limit), gateCotangent);
+    if (up) {
+      Value negated = arith::NegFOp::create(b, up);
+      Value isInside = arith::AndIOp::create(b, isAtMost(up, limit),
+                                             isAtMost(negated, limit));
+      upCotangent = pass(isInside, upCotangent);
+    }
+  }
+  return std::make_pair(gateCotangent, upCotangent);
+}
 
 Value ActivationAttr::buildActivation(ImplicitLocOpBuilder &b, Value gate,
                                       Value up) const {

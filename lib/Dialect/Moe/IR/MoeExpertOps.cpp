@@ -186,16 +186,28 @@ LogicalResult ExpertsOp::verify() {
            << getNumExperts() << " (experts_c3)";
   if (failed(verifyUpBiases(*this, upOut)))
     return failure();
-  return verifySameDim(
-      *this, "experts_c8", "N",
-      {{"rows", dimOf(getRows(), 0)}, {"output", dimOf(getOutput(), 0)}});
+  size_t numSides = getGated() ? 2 : 1;
+  if (!getKept().empty() && getKept().size() != numSides)
+    return emitOpError("keeps ") << getKept().size() << " results, not "
+                                 << numSides << " (experts_c10)";
+  SmallVector<NamedDim> rows = {{"rows", dimOf(getRows(), 0)},
+                                {"output", dimOf(getOutput(), 0)}};
+  for (Value kept : getKept()) {
+    if (dimOf(kept, 1) != upOut / factor)
+      return emitOpError("keeps a result of width ")
+             << describeDim(dimOf(kept, 1)) << " but the experts' width is "
+             << upOut / factor << " (experts_c10)";
+    rows.push_back({"kept", dimOf(kept, 0)});
+  }
+  return verifySameDim(*this, "experts_c8", "N", rows);
 }
 
 LogicalResult
 ExpertsOp::reifyResultShapes(OpBuilder &b,
                              ReifiedRankedShapedTypeDims &shapes) {
-  shapes = {{tensor::getMixedSize(b, getLoc(), getRows(), 0),
-             b.getIndexAttr(dimOf(getOutput(), 1))}};
+  OpFoldResult numRows = tensor::getMixedSize(b, getLoc(), getRows(), 0);
+  for (Value result : getResults())
+    shapes.push_back({numRows, b.getIndexAttr(dimOf(result, 1))});
   return success();
 }
 

@@ -102,12 +102,18 @@ void GroupedMatmulOp::getEffects(EffectList &effects) {
   getPrimitiveEffects(*this, effects);
 }
 
+/// f64 where one of the values holds it, f32 otherwise.
+static FloatType getWidestCompute(MLIRContext *context,
+                                  ArrayRef<ValueRange> values) {
+  for (ValueRange range : values)
+    for (Value value : range)
+      if (elementOf(value).isF64())
+        return Float64Type::get(context);
+  return Float32Type::get(context);
+}
+
 FloatType GroupedMatmulOp::getComputeType() {
-  bool wide = elementOf(getLhs()).isF64() ||
-              elementOf(getWeights().front()).isF64() ||
-              elementOf(getInit()).isF64();
-  return wide ? FloatType(Float64Type::get(getContext()))
-              : FloatType(Float32Type::get(getContext()));
+  return getWidestCompute(getContext(), {getLhs(), getWeights(), getInits()});
 }
 
 int64_t GroupedMatmulOp::getNumExperts() {
@@ -122,65 +128,134 @@ int64_t GroupedMatmulOp::getInSize() {
   return dimOf(getWeights().front(), getInOut() ? 1 : 2);
 }
 
-LogicalResult GroupedMatmulOp::verify() {
-  size_t numWeights = getWeights().size();
-  if (numWeights < 1 || numWeights > 2 || getInits().size() != 1)
-    return emitOpError("takes one or two weights and one destination, not ")
-           << numWeights << " and " << getInits().size()
+static LogicalResult verifyOperandCounts(GroupedMatmulOp op) {
+  size_t numWeights = op.getWeights().size();
+  if (numWeights < 1 || numWeights > 2 || op.getInits().empty())
+    return op.emitOpError("takes one or two weights and a destination, not ")
+           << numWeights << " and " << op.getInits().size()
            << " (grouped_matmul_c1)";
-  for (Value weight : getWeights()) {
+  if (op.getLhs().size() != 1 && op.getLhs().size() != numWeights)
+    return op.emitOpError("takes one lhs or one for each weight, not ")
+           << op.getLhs().size() << " (grouped_matmul_c1)";
+  for (Value weight : op.getWeights()) {
     auto type = cast<ShapedType>(weight.getType());
-    auto first = cast<ShapedType>(getWeights().front().getType());
+    auto first = cast<ShapedType>(op.getWeights().front().getType());
     if (type.getShape() != first.getShape() ||
         type.getElementType() != first.getElementType())
-      return emitOpError("weights differ in type (grouped_matmul_c1)");
+      return op.emitOpError("weights differ in type (grouped_matmul_c1)");
     if (!type.hasStaticShape())
-      return emitOpError("weights need static sizes (grouped_matmul_c1)");
+      return op.emitOpError("weights need static sizes (grouped_matmul_c1)");
   }
-  if (failed(verifyOneKind(*this, "grouped_matmul_c8")) ||
-      failed(verifySameDim(
-          *this, "grouped_matmul_c2", "D",
-          {{"lhs", dimOf(getLhs(), 1)}, {"weights", getInSize()}})))
+  return success();
+}
+
+LogicalResult GroupedMatmulOp::verify() {
+  if (failed(verifyOperandCounts(*this)) ||
+      failed(verifyOneKind(*this, "grouped_matmul_c8")))
     return failure();
-  SmallVector<NamedDim> outs = {{"weights", getOutSize()},
-                                {"result", dimOf(getInit(), 1)}};
+  SmallVector<NamedDim> depths = {{"weights", getInSize()}};
+  SmallVector<NamedDim> outs = {{"weights", getOutSize()}};
   SmallVector<NamedDim> experts = {{"weights", getNumExperts()}};
+  SmallVector<NamedDim> rows;
+  for (Value lhs : getLhs()) {
+    depths.push_back({"lhs", dimOf(lhs, 1)});
+    if (!getRows())
+      rows.push_back({"lhs", dimOf(lhs, 0)});
+  }
   for (Value bias : getBiases()) {
     outs.push_back({"bias", dimOf(bias, 1)});
     experts.push_back({"bias", dimOf(bias, 0)});
   }
+  auto addElements = [&](StringRef name, ValueRange values) {
+    for (Value value : values) {
+      outs.push_back({name, dimOf(value, 1)});
+      rows.push_back({name, dimOf(value, 0)});
+    }
+  };
+  addElements("elements", getElements());
+  addElements("result", getInits());
+  for (Value values : getRowValues())
+    rows.push_back({"row_values", dimOf(values, 0)});
+  appendDim(rows, "rows", getRows(), 0);
+  appendDim(rows, "row_scale", getRowScale(), 0);
   if (Value offsets = getOffsets())
     experts.push_back({"offsets (less one)", lessOne(dimOf(offsets, 0))});
   else if (getNumExperts() != 1)
     return emitOpError("has ")
            << getNumExperts()
            << " experts but no offsets to give them rows (grouped_matmul_c7)";
-  if (failed(verifySameDim(*this, "grouped_matmul_c3", "J", outs)) ||
+  if (failed(verifySameDim(*this, "grouped_matmul_c2", "D", depths)) ||
+      failed(verifySameDim(*this, "grouped_matmul_c3", "J", outs)) ||
       failed(verifyNumExperts(*this, "grouped_matmul_c4", getNumExperts())) ||
       failed(verifySameDim(*this, "grouped_matmul_c4", "E", experts)))
     return failure();
-  SmallVector<NamedDim> rows = {{"result", dimOf(getInit(), 0)}};
-  appendDim(rows, "rows", getRows(), 0);
-  appendDim(rows, "row_scale", getRowScale(), 0);
-  if (!getRows())
-    rows.push_back({"lhs", dimOf(getLhs(), 0)});
   return verifySameDim(*this, "grouped_matmul_c5", "N", rows);
 }
 
 LogicalResult GroupedMatmulOp::verifyRegions() {
   Block &body = getEpilogue().front();
   Type compute = getComputeType();
-  size_t expected = getWeights().size() + getBiases().size();
+  size_t expected = getWeights().size() + getBiases().size() +
+                    getElements().size() + getRowValues().size();
+  auto isCompute = [&](Type type) { return type == compute; };
   auto yield = cast<YieldOp>(body.getTerminator());
-  bool argumentsFit = body.getNumArguments() == expected &&
-                      llvm::all_of(body.getArgumentTypes(),
-                                   [&](Type type) { return type == compute; });
-  if (!argumentsFit || yield.getValues().size() != 1 ||
-      yield.getValues().front().getType() != compute)
+  if (body.getNumArguments() != expected ||
+      yield.getValues().size() != getInits().size() ||
+      !llvm::all_of(body.getArgumentTypes(), isCompute) ||
+      !llvm::all_of(yield.getValues().getTypes(), isCompute))
     return emitOpError("epilogue takes ")
-           << expected << " values of type " << compute
-           << " and yields one (grouped_matmul_c6)";
+           << expected << " values of type " << compute << " and yields "
+           << getInits().size() << " (grouped_matmul_c6)";
   return success();
+}
+
+//===----------------------------------------------------------------------===//
+// GroupedOuterOp
+//===----------------------------------------------------------------------===//
+
+void GroupedOuterOp::getEffects(EffectList &effects) {
+  getPrimitiveEffects(*this, effects);
+}
+
+FloatType GroupedOuterOp::getComputeType() {
+  return getWidestCompute(
+      getContext(), {ValueRange(getLhs()), ValueRange(getRhs()), getInits()});
+}
+
+LogicalResult GroupedOuterOp::verify() {
+  if (getInits().size() != 1)
+    return emitOpError("has one destination, not ")
+           << getInits().size() << " (grouped_outer_c1)";
+  auto type = cast<ShapedType>(getInit().getType());
+  if (!type.hasStaticShape())
+    return emitOpError("result needs static sizes (grouped_outer_c1)");
+  if (failed(verifyOneKind(*this, "grouped_outer_c7")) ||
+      failed(verifySameDim(
+          *this, "grouped_outer_c2", "J",
+          {{"lhs", dimOf(getLhs(), 1)}, {"result", type.getDimSize(1)}})) ||
+      failed(verifySameDim(
+          *this, "grouped_outer_c3", "D",
+          {{"rhs", dimOf(getRhs(), 1)}, {"result", type.getDimSize(2)}})) ||
+      failed(verifyNumExperts(*this, "grouped_outer_c4", type.getDimSize(0))))
+    return failure();
+  if (Value offsets = getOffsets()) {
+    if (failed(
+            verifySameDim(*this, "grouped_outer_c4", "E",
+                          {{"offsets (less one)", lessOne(dimOf(offsets, 0))},
+                           {"result", type.getDimSize(0)}})))
+      return failure();
+  } else if (type.getDimSize(0) != 1) {
+    return emitOpError("has ")
+           << type.getDimSize(0)
+           << " experts but no offsets to give them rows (grouped_outer_c6)";
+  }
+  SmallVector<NamedDim> rows;
+  auto addRows = [&](StringRef name, Value numbers, Value side) {
+    rows.push_back({name, dimOf(numbers ? numbers : side, 0)});
+  };
+  addRows("lhs", getLhsRows(), getLhs());
+  addRows("rhs", getRhsRows(), getRhs());
+  return verifySameDim(*this, "grouped_outer_c5", "N", rows);
 }
 
 //===----------------------------------------------------------------------===//

@@ -20,4 +20,11 @@ void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerMixTokenBodyModels(registry);
   registerTilingModels(registry);
   registerBufferizableModels(registry);
+  registerArithGradientModels(registry);
+  registerTensorGradientModels(registry);
+  registerExpertGradientModels(registry);
+  registerRoutingGradientModels(registry);
+  registerVJPTokenBodyModels(registry);
+  registerTopKVJPModel(registry);
+  registerSampledVJPModels(registry);
 }

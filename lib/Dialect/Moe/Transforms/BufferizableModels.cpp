@@ -75,6 +75,7 @@ void moe::registerBufferizableModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, MoeDialect *) {
     GroupOp::attachInterface<PrimitiveModel<GroupOp>>(*context);
     GroupedMatmulOp::attachInterface<PrimitiveModel<GroupedMatmulOp>>(*context);
+    GroupedOuterOp::attachInterface<PrimitiveModel<GroupedOuterOp>>(*context);
     CombineSlotsOp::attachInterface<PrimitiveModel<CombineSlotsOp>>(*context);
     TopKOp::attachInterface<PrimitiveModel<TopKOp>>(*context);
   });

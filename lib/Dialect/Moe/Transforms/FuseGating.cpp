@@ -31,6 +31,9 @@ bool isRowsOp(Operation *op) {
   return isa_and_nonnull<JitterOp, UnitRowsOp>(op);
 }
 
+/// A backward reads what a forward saved: there is no gate in front of it.
+bool isBackward(Operation *op) { return isa<RouteVJPOp, ScoreVJPOp>(op); }
+
 bool isMix(Operation *op) { return isa_and_nonnull<MixOp, MixMatrixOp>(op); }
 
 /// An op over tokens (the root: a route, or whatever else reads logits) and the
@@ -260,7 +263,8 @@ private:
     GatingChain chain(root);
     std::optional<StringRef> reason;
     // These have no gate to be fused with.
-    bool isAlone = isMix(root) || (isRowsOp(root) && !chain.getFeeder(root));
+    bool isAlone = isMix(root) || isBackward(root) ||
+                   (isRowsOp(root) && !chain.getFeeder(root));
     if (!isAlone)
       reason = chain.getRefusal();
     if (reason)

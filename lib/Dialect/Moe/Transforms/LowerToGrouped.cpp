@@ -18,6 +18,7 @@
 #include "mlir/IR/Dominance.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
+#include "moe/Dialect/Moe/Utils/GroupedProduct.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOELOWERTOGROUPEDPASS
@@ -45,43 +46,18 @@ Value withLeadingOne(ImplicitLocOpBuilder &b, Value value) {
       b, RankedTensorType::get(shape, type.getElementType()), value, groups);
 }
 
-/// Emits a grouped product; `emitEpilogue` maps accumulators and biases to the
-/// result.
-struct ProductSpec {
-  Value lhs, rows, rowScale, offsets;
-  SmallVector<Value> weights, biases;
-  bool inOut = false;
-};
-
-Value emitProduct(ImplicitLocOpBuilder &b, const ProductSpec &spec,
-                  RankedTensorType type, OpFoldResult numRows,
-                  llvm::function_ref<Value(ImplicitLocOpBuilder &, ValueRange)>
-                      emitEpilogue) {
-  Value init = tensor::EmptyOp::create(
-      b, ArrayRef<OpFoldResult>{numRows, b.getIndexAttr(type.getDimSize(1))},
-      type.getElementType());
-  auto op = GroupedMatmulOp::create(
-      b, TypeRange{init.getType()}, spec.lhs, spec.rows, spec.rowScale,
-      spec.offsets, spec.weights, spec.biases, ValueRange{init}, spec.inOut);
-  OpBuilder::InsertionGuard guard(b);
-  Block *body = b.createBlock(&op.getEpilogue());
-  FloatType compute = op.getComputeType();
-  for (size_t i = 0, e = spec.weights.size() + spec.biases.size(); i < e; ++i)
-    body->addArgument(compute, op.getLoc());
-  b.setInsertionPointToEnd(body);
-  YieldOp::create(b, emitEpilogue(b, body->getArguments()));
-  Value result = op.getResult(0);
-  if (result.getType() == type)
-    return result;
-  b.setInsertionPointAfter(op);
-  return tensor::CastOp::create(b, type, result);
+/// A value of a type that may know more sizes.
+Value castTo(ImplicitLocOpBuilder &b, Value value, RankedTensorType type) {
+  if (value.getType() == type)
+    return value;
+  return tensor::CastOp::create(b, type, value);
 }
 
 /// The sum of one accumulator and its bias, where there is one.
-Value addBias(ImplicitLocOpBuilder &b, ValueRange values) {
-  return values.size() == 1
-             ? values[0]
-             : arith::AddFOp::create(b, values[0], values[1]).getResult();
+SmallVector<Value> addBias(ImplicitLocOpBuilder &b, ValueRange values) {
+  if (values.size() == 1)
+    return values;
+  return {arith::AddFOp::create(b, values[0], values[1])};
 }
 
 /// Lowers the ops of one function. Dispatch, experts and combine of one routing
@@ -103,9 +79,6 @@ private:
                    int64_t numExperts, Choice choice, OpFoldResult tokens);
   Value findSharedWeights(Operation *user, Value ids, int64_t numExperts);
   GroupOp getDispatchGroup(DispatchOp op);
-  SmallVector<Value> viewUp(ImplicitLocOpBuilder &b, ExpertsOp op,
-                            ValueRange tensors, bool isBias);
-  Value viewDown(ImplicitLocOpBuilder &b, ExpertsOp op);
 
   FunctionOpInterface function;
   DominanceInfo dominance;
@@ -119,18 +92,16 @@ void GroupedLowering::lowerGate(GateOp op) {
     return;
   }
   ImplicitLocOpBuilder b(op.getLoc(), op);
-  ProductSpec spec;
-  spec.lhs = op.getInput();
-  spec.weights = {withLeadingOne(b, op.getWeight())};
+  GroupedProduct product;
+  product.lhs = {op.getInput()};
+  product.weights = {withLeadingOne(b, op.getWeight())};
   if (op.getBias())
-    spec.biases = {withLeadingOne(b, op.getBias())};
+    product.biases = {withLeadingOne(b, op.getBias())};
+  product.numRows = tensor::getMixedSize(b, op.getLoc(), op.getInput(), 0);
+  RankedTensorType type = op.getLogits().getType();
   Value logits =
-      emitProduct(b, spec, op.getLogits().getType(),
-                  tensor::getMixedSize(b, op.getLoc(), op.getInput(), 0),
-                  [](ImplicitLocOpBuilder &nested, ValueRange args) {
-                    return addBias(nested, args);
-                  });
-  op.replaceAllUsesWith(logits);
+      emitGroupedProduct(b, product, type.getElementType(), addBias)[0];
+  op.replaceAllUsesWith(castTo(b, logits, type));
   op.erase();
 }
 
@@ -160,24 +131,7 @@ GroupOp GroupedLowering::getGroup(Operation *user, Value ids, Value weights,
     weights = findSharedWeights(user, ids, numExperts);
 
   ImplicitLocOpBuilder b(user->getLoc(), user);
-  AffineExpr s0 = b.getAffineSymbolExpr(0), s1 = b.getAffineSymbolExpr(1);
-  OpFoldResult capacity = affine::makeComposedFoldedAffineApply(
-      b, b.getLoc(), AffineMap::get(0, 2, s0 * s1),
-      {tensor::getMixedSize(b, b.getLoc(), ids, 0),
-       tensor::getMixedSize(b, b.getLoc(), ids, 1)});
-  OpFoldResult ends = affine::makeComposedFoldedAffineApply(
-      b, b.getLoc(), AffineMap::get(0, 1, s0 + 1), {tokens});
-  auto list = [&](OpFoldResult size, Type element) -> Value {
-    return tensor::EmptyOp::create(b, ArrayRef<OpFoldResult>{size}, element);
-  };
-  Type i32 = b.getI32Type();
-  SmallVector<Value> inits = {list(b.getIndexAttr(numExperts + 1), i32),
-                              list(capacity, i32), list(ends, i32),
-                              list(capacity, i32)};
-  if (weights)
-    inits.push_back(list(capacity, typeOf(weights).getElementType()));
-  auto group = GroupOp::create(b, ValueRange(inits).getTypes(), ids, weights,
-                               inits, choice);
+  GroupOp group = emitGroup(b, ids, weights, numExperts, choice, tokens);
   groups.push_back(group);
   return group;
 }
@@ -191,141 +145,67 @@ GroupOp GroupedLowering::getDispatchGroup(DispatchOp op) {
                   op.getChoice(), tokens);
 }
 
-/// One to two views [E, out, in] (or [E, in, out]; [E, out] for biases): the
-/// gate's and the up projection's part of each tensor.
-SmallVector<Value> GroupedLowering::viewUp(ImplicitLocOpBuilder &b,
-                                           ExpertsOp op, ValueRange tensors,
-                                           bool isBias) {
-  LayoutAttr layout = op.getLayout();
-  int64_t numExperts = op.getNumExperts(), width = op.getIntermediateSize();
-  SmallVector<Value> views;
-  for (Value tensor : tensors) {
-    RankedTensorType type = typeOf(tensor);
-    if (!isBias && type.getRank() == 2) {
-      SmallVector<int64_t> shape = {numExperts, type.getDimSize(0) / numExperts,
-                                    type.getDimSize(1)};
-      tensor = tensor::ExpandShapeOp::create(
-          b, RankedTensorType::get(shape, type.getElementType()), tensor,
-          ArrayRef<ReassociationIndices>{{0, 1}, {2}});
-    }
-    views.push_back(tensor);
-  }
-  if (!op.getGated() || !layout.isFused() || views.empty())
-    return views;
-
-  Value fused = views.front();
-  RankedTensorType type = typeOf(fused);
-  int64_t axis =
-      isBias || layout.getOrientation() == Orientation::out_in ? 1 : 2;
-  auto slice = [&](int64_t side) -> Value {
-    SmallVector<OpFoldResult> offsets(type.getRank(), b.getIndexAttr(0));
-    SmallVector<OpFoldResult> strides(type.getRank(), b.getIndexAttr(1));
-    SmallVector<OpFoldResult> sizes;
-    for (int64_t size : type.getShape())
-      sizes.push_back(b.getIndexAttr(size));
-    bool interleaved = layout.getPairing() == Pairing::interleaved;
-    offsets[axis] = b.getIndexAttr(interleaved ? side : side * width);
-    strides[axis] = b.getIndexAttr(interleaved ? 2 : 1);
-    sizes[axis] = b.getIndexAttr(width);
-    return tensor::ExtractSliceOp::create(b, fused, offsets, sizes, strides);
-  };
-  int64_t gateSide = layout.getOrder() == PairOrder::gate_up ? 0 : 1;
-  return {slice(gateSide), slice(1 - gateSide)};
-}
-
-Value GroupedLowering::viewDown(ImplicitLocOpBuilder &b, ExpertsOp op) {
-  RankedTensorType type = typeOf(op.getDown());
-  if (type.getRank() == 3)
-    return op.getDown();
-  int64_t numExperts = op.getNumExperts();
-  return tensor::ExpandShapeOp::create(
-      b,
-      RankedTensorType::get(
-          {numExperts, type.getDimSize(0) / numExperts, type.getDimSize(1)},
-          type.getElementType()),
-      op.getDown(), ArrayRef<ReassociationIndices>{{0, 1}, {2}});
-}
-
-/// The same op with its up weights and biases in one shard; other layouts are
-/// views and need no copy.
-ExpertsOp withOneShard(ExpertsOp op) {
-  LayoutAttr from = op.getLayout();
-  if (from.getShards() == 1 || !op.getGated())
-    return op;
-  ImplicitLocOpBuilder b(op.getLoc(), op);
-  auto to = LayoutAttr::get(op.getContext(), from.getOrientation(),
-                            from.getDown(), from.getPairing(), from.getOrder(),
-                            from.getExpertAxis(), /*shards=*/1);
-  auto relayout = [&](Projection projection, OperandRange tensors) {
-    if (tensors.empty())
-      return;
-    auto converted =
-        RelayoutOp::create(b, tensors.getTypes(), projection, tensors,
-                           op.getNumExperts(), op.getGated(), from, to);
-    for (auto [index, result] : llvm::enumerate(converted.getResults()))
-      op->setOperand(tensors.getBeginOperandIndex() + index, result);
-  };
-  relayout(Projection::up, op.getUp());
-  relayout(Projection::up_bias, op.getUpBias());
-  op.setLayoutAttr(to);
-  return op;
-}
-
 void GroupedLowering::lowerExperts(ExpertsOp op) {
-  op = withOneShard(op);
   ImplicitLocOpBuilder b(op.getLoc(), op);
-  ProductSpec up;
-  up.lhs = op.getRows();
+  GroupedProduct up;
+  up.lhs = {op.getRows()};
   up.offsets = op.getOffsets();
   up.inOut = op.getLayout().getOrientation() == Orientation::in_out;
-  OpFoldResult numRows;
   auto dispatch = op.getRows().getDefiningOp<DispatchOp>();
   if (dispatch && dispatch.getOffsets() == op.getOffsets()) {
     GroupOp group = getDispatchGroup(dispatch);
     b.setInsertionPoint(op);
-    up.lhs = dispatch.getInput();
+    up.lhs = {dispatch.getInput()};
     up.rows = group.getResult(1);
     up.offsets = group.getResult(0);
     if (dispatch.getWeights())
       up.rowScale = group.getResult(4);
-    numRows = tensor::getMixedSize(b, op.getLoc(), up.rows, 0);
+    up.numRows = tensor::getMixedSize(b, op.getLoc(), up.rows, 0);
     ++numGathersFused;
   } else {
-    numRows = tensor::getMixedSize(b, op.getLoc(), op.getRows(), 0);
+    up.numRows = tensor::getMixedSize(b, op.getLoc(), op.getRows(), 0);
   }
-  up.weights = viewUp(b, op, op.getUp(), /*isBias=*/false);
-  up.biases = viewUp(b, op, op.getUpBias(), /*isBias=*/true);
-  int64_t numWeights = up.weights.size();
-  auto hiddenType = RankedTensorType::get(
-      {op.getOutput().getType().getDimSize(0), op.getIntermediateSize()},
-      typeOf(op.getRows()).getElementType());
+  // Other layouts than shards are views and need no copy.
+  SmallVector<Value> weights = unshard(b, op, Projection::up);
+  SmallVector<Value> biases = unshard(b, op, Projection::up_bias);
+  up.weights = viewUp(b, op, weights, /*isBias=*/false);
+  up.biases = viewUp(b, op, biases, /*isBias=*/true);
+  size_t numSides = up.weights.size();
+  SmallVector<Type> elements = {typeOf(op.getRows()).getElementType()};
+  for (Value kept : op.getKept())
+    elements.push_back(typeOf(kept).getElementType());
   ActivationAttrInterface activation = op.getActivation();
-  Value hidden =
-      emitProduct(b, up, hiddenType, numRows,
-                  [&](ImplicitLocOpBuilder &nested, ValueRange args) {
-                    SmallVector<Value> sides;
-                    for (int64_t i = 0; i < numWeights; ++i) {
-                      SmallVector<Value> parts = {args[i]};
-                      if (static_cast<int64_t>(args.size()) > numWeights)
-                        parts.push_back(args[numWeights + i]);
-                      sides.push_back(addBias(nested, parts));
-                    }
-                    return activation.buildActivation(
-                        nested, sides[0], numWeights > 1 ? sides[1] : Value());
-                  });
+  SmallVector<Value> hidden = emitGroupedProduct(
+      b, up, elements, [&](ImplicitLocOpBuilder &nested, ValueRange args) {
+        SmallVector<Value> sides;
+        for (size_t i = 0; i < numSides; ++i) {
+          SmallVector<Value> parts = {args[i]};
+          if (args.size() > numSides)
+            parts.push_back(args[numSides + i]);
+          sides.push_back(addBias(nested, parts)[0]);
+        }
+        Value value = activation.buildActivation(
+            nested, sides[0], numSides > 1 ? sides[1] : Value());
+        SmallVector<Value> values = {value};
+        if (!op.getKept().empty())
+          llvm::append_range(values, sides);
+        return values;
+      });
 
-  ProductSpec down;
-  down.lhs = hidden;
+  GroupedProduct down;
+  down.lhs = {hidden[0]};
   down.offsets = up.offsets;
   down.weights = {viewDown(b, op)};
   if (op.getDownBias())
     down.biases = {op.getDownBias()};
   down.inOut = op.getLayout().getDown() == Orientation::in_out;
-  Value output = emitProduct(b, down, op.getOutput().getType(), numRows,
-                             [](ImplicitLocOpBuilder &nested, ValueRange args) {
-                               return addBias(nested, args);
-                             });
-  op.replaceAllUsesWith(output);
+  down.numRows = up.numRows;
+  SmallVector<Value> results = emitGroupedProduct(
+      b, down, op.getOutput().getType().getElementType(), addBias);
+  llvm::append_range(results, ArrayRef(hidden).drop_front());
+  for (auto [result, value] : llvm::zip(op->getResults(), results))
+    result.replaceAllUsesWith(
+        castTo(b, value, cast<RankedTensorType>(result.getType())));
   op.erase();
 }
 
@@ -385,10 +265,7 @@ Value emitGather(ImplicitLocOpBuilder &b, DispatchOp op, GroupOp group) {
         }
         linalg::YieldOp::create(nested, value);
       });
-  Value rows = gather.getResult(0);
-  return rows.getType() == type
-             ? rows
-             : tensor::CastOp::create(b, type, rows).getResult();
+  return castTo(b, gather.getResult(0), type);
 }
 
 void GroupedLowering::lowerDispatch(DispatchOp op) {
@@ -478,10 +355,7 @@ void GroupedLowering::lowerCombine(CombineOp op) {
       group.getResult(3), op.getWeights() ? group.getResult(4) : Value(),
       identityWeight, op.getIdentity(), op.getResidual(), op.getBias(),
       ValueRange{init}, op.getScaleAttr(), op.getAverageAttr());
-  Value output = combined.getResult(0);
-  if (output.getType() != type)
-    output = tensor::CastOp::create(b, type, output);
-  op.replaceAllUsesWith(output);
+  op.replaceAllUsesWith(castTo(b, combined.getResult(0), type));
   op.erase();
 }
 

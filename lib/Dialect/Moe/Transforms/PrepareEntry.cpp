@@ -6,20 +6,18 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "SizeClasses.h"
 #include "mlir/Analysis/SliceAnalysis.h"
 #include "mlir/Analysis/TopologicalSortUtils.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
-#include "mlir/Dialect/Linalg/IR/LinalgInterfaces.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
-#include "mlir/Interfaces/LoopLikeInterface.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Dialect/Moe/Transforms/ResolveSizes.h"
-#include "llvm/ADT/EquivalenceClasses.h"
 #include <limits>
 
 namespace mlir::moe {
@@ -32,193 +30,23 @@ using namespace mlir::moe;
 
 namespace {
 
-/// Which sizes of a function's values are equal whatever the input. A size is a
-/// value and a dimension, numbered once.
-class SizeClasses {
-public:
-  explicit SizeClasses(func::FuncOp function) {
-    function.walk([&](Operation *op) { visit(op); });
-  }
-
-  int64_t getClass(Value value, int64_t dim) {
-    return *classes.findLeader(classes.insert(number(value, dim)));
-  }
-
-private:
-  int64_t number(Value value, int64_t dim) {
-    return numbers.try_emplace({value, dim}, numbers.size()).first->second;
-  }
-  void unite(Value a, int64_t dimA, Value b, int64_t dimB) {
-    classes.unionSets(number(a, dimA), number(b, dimB));
-  }
-  void uniteFirst(ArrayRef<Value> values) {
-    Value leader;
-    for (Value value : values) {
-      if (!value)
-        continue;
-      if (leader)
-        unite(leader, 0, value, 0);
-      else
-        leader = value;
-    }
-  }
-  void uniteAll(Value a, Value b) {
-    auto type = dyn_cast<RankedTensorType>(a.getType());
-    auto other = dyn_cast<RankedTensorType>(b.getType());
-    if (type && other && type.getRank() == other.getRank())
-      for (int64_t dim = 0; dim < type.getRank(); ++dim)
-        unite(a, dim, b, dim);
-  }
-  void visitLayerOp(Operation *op);
-  void visitStructured(linalg::LinalgOp op);
-  void visit(Operation *op);
-
-  DenseMap<std::pair<Value, int64_t>, int64_t> numbers;
-  llvm::EquivalenceClasses<int64_t> classes;
-};
-
-void SizeClasses::visitLayerOp(Operation *op) {
-  if (auto gate = dyn_cast<GateOp>(op))
-    return uniteFirst({gate.getInput(), gate.getLogits()});
-  if (auto score = dyn_cast<ScoreOp>(op))
-    return uniteFirst({score.getLogits(), score.getScores()});
-  if (auto route = dyn_cast<RouteOp>(op))
-    return uniteFirst({route.getLogits(), route.getIds(), route.getWeights(),
-                       route.getIndices(), route.getTokenMask()});
-  if (auto route = dyn_cast<RouteExpertsOp>(op)) {
-    unite(route.getIds(), 1, route.getWeights(), 1);
-    return uniteFirst({route.getLogits(), route.getTokenMask()});
-  }
-  if (auto unit = dyn_cast<UnitRowsOp>(op))
-    return uniteFirst({unit.getRows(), unit.getUnit()});
-  if (auto mix = dyn_cast<MixOp>(op)) {
-    uniteFirst({mix.getValues(), mix.getKey(), mix.getTokenMask()});
-    uniteFirst({mix.getQuery(), mix.getPosterior(), mix.getMixed()});
-    if (!mix.getFirstToken())
-      uniteFirst({mix.getQuery(), mix.getKey()});
-    return;
-  }
-  if (auto mix = dyn_cast<MixMatrixOp>(op)) {
-    uniteFirst({mix.getValues(), mix.getTokenMask()});
-    uniteFirst({mix.getPosterior(), mix.getMixed()});
-    unite(mix.getMatrices(), 1, mix.getMixed(), 0);
-    unite(mix.getMatrices(), 2, mix.getValues(), 0);
-    if (!mix.getFirstToken())
-      uniteFirst({mix.getMixed(), mix.getValues()});
-    return;
-  }
-  if (auto route = dyn_cast<RouteSlotsOp>(op))
-    return uniteFirst({route.getLogits(), route.getDispatch(),
-                       route.getCombine(), route.getTokenMask()});
-  if (auto dispatch = dyn_cast<SoftDispatchOp>(op))
-    return uniteFirst({dispatch.getInput(), dispatch.getDispatch()});
-  if (auto combine = dyn_cast<SoftCombineOp>(op))
-    return uniteFirst({combine.getCombine(), combine.getOutput()});
-  if (auto limit = dyn_cast<LimitCapacityOp>(op))
-    return uniteFirst({limit.getIds(), limit.getWeights(), limit.getKeptIds(),
-                       limit.getKeptWeights()});
-  if (auto jitter = dyn_cast<JitterOp>(op))
-    return uniteFirst({jitter.getInput(), jitter.getOutput()});
-  if (auto route = dyn_cast<RouteHashOp>(op))
-    return uniteFirst({route.getTokenIds(), route.getIds(), route.getWeights(),
-                       route.getTokenMask()});
-  if (auto loss = dyn_cast<AuxLossOp>(op))
-    return uniteFirst({loss.getScores(), loss.getIds(), loss.getTokenMask()});
-  if (auto loss = dyn_cast<LoadLossOp>(op))
-    return uniteFirst({loss.getClean(), loss.getNoisy(), loss.getSigma(),
-                       loss.getTokenMask()});
-  if (auto load = dyn_cast<ExpertLoadOp>(op))
-    return uniteFirst({load.getIds(), load.getWeights()});
-  if (auto noise = dyn_cast<NoisyLogitsOp>(op))
-    return uniteFirst({noise.getLogits(), noise.getNoise(), noise.getNoisy(),
-                       noise.getSigma()});
-  if (auto experts = dyn_cast<ExpertsOp>(op))
-    return uniteFirst({experts.getRows(), experts.getOutput()});
-  if (auto dispatch = dyn_cast<DispatchOp>(op)) {
-    if (dispatch.getWeights())
-      uniteAll(dispatch.getIds(), dispatch.getWeights());
-    if (dispatch.getChoice() == Choice::token)
-      uniteFirst({dispatch.getInput(), dispatch.getIds()});
-    return;
-  }
-  if (auto combine = dyn_cast<CombineOp>(op)) {
-    uniteFirst(
-        {combine.getOutput(), combine.getIdentity(), combine.getResidual()});
-    if (combine.getWeights())
-      uniteAll(combine.getIds(), combine.getWeights());
-    if (combine.getChoice() == Choice::token)
-      uniteFirst({combine.getOutput(), combine.getIds()});
-    if (Value tokens = combine.getNumTokens())
-      if (auto dim = tokens.getDefiningOp<tensor::DimOp>())
-        if (auto index = dim.getConstantIndex())
-          unite(combine.getOutput(), 0, dim.getSource(), *index);
-  }
-}
-
-void SizeClasses::visitStructured(linalg::LinalgOp op) {
-  SmallVector<std::pair<Value, int64_t>> byLoop(op.getNumLoops());
-  for (OpOperand &operand : op->getOpOperands()) {
-    if (!isa<RankedTensorType>(operand.get().getType()))
-      continue;
-    AffineMap map = op.getMatchingIndexingMap(&operand);
-    for (auto [dim, expr] : llvm::enumerate(map.getResults()))
-      if (auto loop = dyn_cast<AffineDimExpr>(expr)) {
-        auto &[value, valueDim] = byLoop[loop.getPosition()];
-        if (value)
-          unite(value, valueDim, operand.get(), dim);
-        else
-          byLoop[loop.getPosition()] = {operand.get(), dim};
-      }
-  }
-}
-
-void SizeClasses::visit(Operation *op) {
-  visitLayerOp(op);
-  if (auto structured = dyn_cast<linalg::LinalgOp>(op))
-    visitStructured(structured);
-  if (auto dps = dyn_cast<DestinationStyleOpInterface>(op))
-    for (auto [init, result] : llvm::zip(dps.getDpsInits(), op->getResults()))
-      uniteAll(init, result);
-  if (auto loop = dyn_cast<LoopLikeOpInterface>(op))
-    if (auto results = loop.getLoopResults())
-      for (auto [init, result] : llvm::zip(loop.getInits(), *results))
-        uniteAll(init, result);
-  if (auto empty = dyn_cast<tensor::EmptyOp>(op)) {
-    unsigned next = 0;
-    for (int64_t dim = 0; dim < empty.getType().getRank(); ++dim) {
-      if (!empty.getType().isDynamicDim(dim))
-        continue;
-      Value size = empty.getDynamicSizes()[next++];
-      if (auto source = size.getDefiningOp<tensor::DimOp>())
-        if (auto index = source.getConstantIndex())
-          unite(empty, dim, source.getSource(), *index);
-    }
-  }
-  if (auto cast = dyn_cast<tensor::CastOp>(op))
-    uniteAll(cast.getSource(), cast.getDest());
-  if (op->hasTrait<OpTrait::Elementwise>())
-    for (Value operand : op->getOperands())
-      for (Value other : op->getResults())
-        uniteAll(operand, other);
-}
-
 /// Refuses calls whose assignments an i32 cannot count, unless the bounds of
 /// the sizes rule them out.
-void guardAssignmentCount(DispatchOp op, int64_t tokenBound) {
-  ArrayRef<int64_t> shape = op.getIds().getType().getShape();
+void guardAssignmentCount(Operation *op, Value ids, int64_t tokenBound) {
+  ArrayRef<int64_t> shape = cast<RankedTensorType>(ids.getType()).getShape();
   if (!ShapedType::isDynamicShape(shape))
     return;
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (!ShapedType::isDynamic(shape[1]) && tokenBound <= kMost / shape[1])
     return;
-  ImplicitLocOpBuilder b(op.getLoc(), op);
-  Value count =
-      arith::MulIOp::create(b, b.createOrFold<tensor::DimOp>(op.getIds(), 0),
-                            b.createOrFold<tensor::DimOp>(op.getIds(), 1));
+  ImplicitLocOpBuilder b(op->getLoc(), op);
+  Value count = arith::MulIOp::create(b, b.createOrFold<tensor::DimOp>(ids, 0),
+                                      b.createOrFold<tensor::DimOp>(ids, 1));
   Value fits = arith::CmpIOp::create(b, arith::CmpIPredicate::ule, count,
                                      arith::ConstantIndexOp::create(b, kMost));
-  cf::AssertOp::create(
-      b, fits, b.getStringAttr("moe.dispatch: more than 2^31 - 1 assignments"));
+  cf::AssertOp::create(b, fits,
+                       b.getStringAttr(op->getName().getStringRef() +
+                                       ": more than 2^31 - 1 assignments"));
 }
 
 /// Turns one function into an entry.
@@ -406,10 +234,13 @@ LogicalResult EntryPreparation::run() {
   if (auto bounds = function->getAttrOfType<DictionaryAttr>(kBoundsAttrName))
     for (NamedAttribute given : bounds)
       bound = std::max(bound, cast<IntegerAttr>(given.getValue()).getInt());
-  function.walk([&](DispatchOp op) {
-    if (op->getParentOp() == function)
-      guardAssignmentCount(op, bound);
-  });
+  for (Operation &op : function.getBody().front()) {
+    if (auto dispatch = dyn_cast<DispatchOp>(op))
+      guardAssignmentCount(&op, dispatch.getIds(), bound);
+    else if (auto group = dyn_cast<GroupOp>(op);
+             group && isa<RankedTensorType>(group.getIds().getType()))
+      guardAssignmentCount(&op, group.getIds(), bound);
+  }
   nameArguments();
   nameSizes(classes, returnOp);
   moveResultsToDestinations(returnOp);

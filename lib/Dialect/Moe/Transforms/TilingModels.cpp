@@ -199,6 +199,8 @@ void moe::registerTilingModels(DialectRegistry &registry) {
     SubsetSampleOp::attachInterface<TokenTiling<SubsetSampleOp>>(*context);
     SubsetLogProbOp::attachInterface<TokenTiling<SubsetLogProbOp>>(*context);
     JitterOp::attachInterface<TokenTiling<JitterOp>>(*context);
+    RouteVJPOp::attachInterface<TokenTiling<RouteVJPOp>>(*context);
+    ScoreVJPOp::attachInterface<TokenTiling<ScoreVJPOp>>(*context);
     NoisyLogitsOp::attachInterface<TokenTiling<NoisyLogitsOp>>(*context);
   });
 }

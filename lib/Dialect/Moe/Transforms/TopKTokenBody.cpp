@@ -6,18 +6,63 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "TopKWeights.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
-#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 #include <limits>
 
 using namespace mlir;
 using namespace mlir::moe;
+
+/// Divides weights by their sum or norm.
+static void normalize(BodyBuilder &body, TopKAttr router,
+                      SmallVectorImpl<Value> &weights) {
+  ImplicitLocOpBuilder &b = body.getBuilder();
+  bool isSum = router.getNormalize() == Normalize::sum;
+  double p = router.getP().convertToDouble();
+  Value divisor;
+  for (Value weight : weights) {
+    Value term = weight;
+    if (!isSum)
+      term = math::PowFOp::create(b, math::AbsFOp::create(b, weight),
+                                  body.real(p));
+    divisor = divisor ? body.add(divisor, term) : term;
+  }
+  if (!isSum)
+    divisor = math::PowFOp::create(b, divisor, body.real(1.0 / p));
+  double eps = router.getEps().convertToDouble();
+  if (router.getEpsMode() == EpsMode::clamp)
+    divisor = arith::MaximumFOp::create(b, divisor, body.real(eps));
+  else if (eps != 0.0)
+    divisor = body.add(divisor, body.real(eps));
+  for (Value &weight : weights)
+    weight = body.div(weight, divisor);
+}
+
+void moe::emitTopKWeights(BodyBuilder &body, TopKAttr router, bool isNormalized,
+                          SmallVectorImpl<Value> &weights,
+                          ArrayRef<Value> factors, ValueRange valid) {
+  auto emptyInvalid = [&] {
+    for (auto [weight, isValid] : llvm::zip(weights, valid))
+      weight = body.select(isValid, weight, body.real(0.0));
+  };
+  emptyInvalid();
+  if (router.getNormalize() != Normalize::none && !isNormalized)
+    normalize(body, router, weights);
+  double scale = router.getScale().convertToDouble();
+  if (scale != 1.0)
+    for (Value &weight : weights)
+      weight = body.mul(weight, body.real(scale));
+  for (auto [weight, factor] : llvm::zip(weights, factors))
+    weight = body.mul(weight, factor);
+  // A token without any valid slot has divided by zero.
+  emptyInvalid();
+}
 
 namespace {
 
@@ -90,7 +135,6 @@ private:
     return BodyBuilder(b, type).gather(ids, in.width, read);
   }
   SmallVector<Value> weighOverChosen(ArrayRef<Value> logits, ValueRange valid);
-  void normalize(SmallVectorImpl<Value> &weights);
   void finish(SmallVectorImpl<Value> &weights, ArrayRef<Value> ids,
               ValueRange valid);
 
@@ -261,51 +305,15 @@ SmallVector<Value> TopKBody::weighOverChosen(ArrayRef<Value> logits,
   });
 }
 
-void TopKBody::normalize(SmallVectorImpl<Value> &weights) {
-  if (router.getNormalize() == Normalize::none || sumCancels())
-    return;
-  bool isSum = router.getNormalize() == Normalize::sum;
-  double p = router.getP().convertToDouble();
-  Value divisor;
-  for (Value weight : weights) {
-    Value term = weight;
-    if (!isSum)
-      term =
-          math::PowFOp::create(b, math::AbsFOp::create(b, weight), constant(p));
-    divisor = divisor ? add(divisor, term) : term;
-  }
-  if (!isSum)
-    divisor = math::PowFOp::create(b, divisor, constant(1.0 / p));
-  double eps = router.getEps().convertToDouble();
-  if (router.getEpsMode() == EpsMode::clamp)
-    divisor = arith::MaximumFOp::create(b, divisor, constant(eps));
-  else if (eps != 0.0)
-    divisor = add(divisor, constant(eps));
-  for (Value &weight : weights)
-    weight = arith::DivFOp::create(b, weight, divisor);
-}
-
-/// Normalises, scales, and empties the slots that are not valid.
 void TopKBody::finish(SmallVectorImpl<Value> &weights, ArrayRef<Value> ids,
                       ValueRange valid) {
-  auto emptyInvalid = [&] {
-    for (auto [weight, isValid] : llvm::zip(weights, valid))
-      weight = arith::SelectOp::create(b, isValid, weight, constant(0.0));
-  };
-  emptyInvalid();
-  normalize(weights);
-  double scale = router.getScale().convertToDouble();
-  if (scale != 1.0)
-    for (Value &weight : weights)
-      weight = arith::MulFOp::create(b, weight, constant(scale));
-  if (in.expertScale) {
-    SmallVector<Value> scales = gatherAt(
+  SmallVector<Value> factors;
+  if (in.expertScale)
+    factors = gatherAt(
         ids, [&](Value expert) { return readShared(in.expertScale, expert); });
-    for (auto [weight, factor] : llvm::zip(weights, scales))
-      weight = arith::MulFOp::create(b, weight, factor);
-  }
-  // A token without any valid slot has divided by zero.
-  emptyInvalid();
+  BodyBuilder body(b, type);
+  emitTopKWeights(body, router, /*isNormalized=*/sumCancels(), weights, factors,
+                  valid);
 }
 
 TokenBodyResult TopKBody::build() {

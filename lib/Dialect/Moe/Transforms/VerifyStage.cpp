@@ -29,7 +29,8 @@ bool isMoeOp(Operation *op) {
 }
 
 bool isPrimitive(Operation *op) {
-  return isa<GroupOp, GroupedMatmulOp, CombineSlotsOp, TopKOp, YieldOp>(op);
+  return isa<GroupOp, GroupedMatmulOp, GroupedOuterOp, CombineSlotsOp, TopKOp,
+             YieldOp>(op);
 }
 
 bool usesTensors(Operation *op) {

@@ -26,6 +26,21 @@ Value moe::emitSigma(BodyBuilder &body, const NoiseSettings &settings,
   return body.add(body.add(positive, small), body.real(settings.floor));
 }
 
+/// Four normal numbers of a block's words.
+static SmallVector<Value> spreadNormals(BodyBuilder &b, ArrayRef<Value> words) {
+  auto [first, second] = emitNormals(b, words[0], words[1]);
+  auto [third, fourth] = emitNormals(b, words[2], words[3]);
+  return {first, second, third, fourth};
+}
+
+Value moe::emitNormalRow(BodyBuilder &b, const TokenRandom &random,
+                         int64_t width) {
+  return emitDrawnRow(
+      b, random, width,
+      [&](ArrayRef<Value> words) { return spreadNormals(b, words); },
+      [](Value, Value normal) { return normal; });
+}
+
 Value moe::emitNoisyRow(BodyBuilder &b, const NoiseSettings &settings,
                         const TokenRandom &random, Value logits, Value raw,
                         int64_t width) {
@@ -36,11 +51,7 @@ Value moe::emitNoisyRow(BodyBuilder &b, const NoiseSettings &settings,
                             noise = b.mul(b.real(settings.temperature), noise);
                           return b.add(b.read(logits, expert), noise);
                         });
-  auto spread = [&](ArrayRef<Value> words) -> SmallVector<Value> {
-    auto [first, second] = emitNormals(b, words[0], words[1]);
-    auto [third, fourth] = emitNormals(b, words[2], words[3]);
-    return {first, second, third, fourth};
-  };
+  auto spread = [&](ArrayRef<Value> words) { return spreadNormals(b, words); };
   return emitDrawnRow(b, random, width, spread, [&](Value expert, Value noise) {
     Value own = raw ? b.read(raw, expert) : Value();
     noise = b.mul(emitSigma(b, settings, own), noise);

@@ -62,6 +62,29 @@ struct TokenBodyResult {
   SmallVector<Value> weights;
 };
 
+/// What the backward of a token body may read beside the body's own inputs, all
+/// of one token.
+struct TokenVJPInputs {
+  TokenBodyInputs forward;       ///< `selectionBias` and `indices` are null.
+  SmallVector<Value> ids;        ///< i32, as the route gave them; -1 is empty.
+  SmallVector<Value> weights;    ///< As the route gave them.
+  SmallVector<Value> cotangents; ///< Of the weights; any value at empty slots.
+};
+
+/// What it gives: rows [R] of the compute type.
+struct TokenVJPResult {
+  Value logits;
+  Value noise;       ///< Where the noise was given.
+  Value expertScale; ///< Where expert scales were: the token's share.
+};
+
+/// What becomes of results of an op that a backward reads: they are computed
+/// again, or saved by the forward.
+enum class Residual { recomputed, saved };
+
+class Cotangents;
+class ActivationAttrInterface;
+
 /// What a token-local op gives for one of its results: a scalar a column, or a
 /// row of the token, or one scalar where the result has the token axis alone.
 struct TokenValue {
@@ -88,6 +111,14 @@ namespace detail {
 /// A double in the syntax of attribute parameters, exact to the last digit.
 FailureOr<APFloat> parseDouble(AsmParser &parser);
 void printDouble(AsmPrinter &printer, const APFloat &value);
+} // namespace detail
+
+namespace detail {
+/// The backward of an activation by the ops of its body.
+FailureOr<std::pair<Value, Value>>
+buildActivationVJP(ActivationAttrInterface activation,
+                   ImplicitLocOpBuilder &builder, Value gate, Value up,
+                   Value cotangent);
 } // namespace detail
 
 namespace detail {

@@ -243,7 +243,8 @@ def Moe_LayoutAttr : Moe_Attr<"Layout", "layout"> {
 }
 
 def Moe_ActivationAttr : Moe_Attr<"Activation", "activation",
-    [DeclareAttrInterfaceMethods<Moe_ActivationAttrInterface>]> {
+    [DeclareAttrInterfaceMethods<Moe_ActivationAttrInterface,
+                                 ["buildActivationVJP"]>]> {
   let summary = "an expert's activation function";
   let description = [{
     On a gate value g and, for gated experts, an up value u. With style
@@ -251,6 +252,9 @@ def Moe_ActivationAttr : Moe_Attr<"Activation", "activation",
     clamp(u, -L, L). With style `oai`: g' = min(g, L), u' = clamp(u, -L, L),
     g' * sigmoid(alpha * g') * (u' + 1). Ungated: act(g), clamped from above
     where a limit is given. gelu is the erf form, relu2 is relu squared.
+
+    The derivative of relu and relu2 at 0 is 0; a clamped value passes its
+    gradient up to the limit, and there too.
 
     Example: `#moe.activation<kind = silu, style = oai, limit = 7.0>`
   }];

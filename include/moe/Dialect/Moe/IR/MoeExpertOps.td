@@ -33,12 +33,17 @@ def Moe_ExpertsOp : Moe_LayerOp<"experts", [AttrSizedOperandSegments]> {
     its type. An expert without rows costs nothing. The layout is inherent:
     nothing else tells a square weight from its transpose.
 
+    `keeping` adds results [N, I] that hold what the activation was given, biases
+    included: the gate's and the up projection's values (one, where ungated).
+    They are what a backward needs; each rounds once to its type.
+
     Labels: experts_c1 number of up weights and biases fits gated and pairing;
     experts_c2 D of rows and up, static; experts_c3 E (at least 1) of offsets,
     weights, biases, and their rank; experts_c4 the up weight's output axis is
     even (divisible by 2 * shards) where gate and up are fused; experts_c5 I of
     down; experts_c6 D' of down, down_bias and result, static; experts_c7 shape
-    of up_bias; experts_c8 N; experts_c9 without offsets E is 1.
+    of up_bias; experts_c8 N; experts_c9 without offsets E is 1; experts_c10
+    results that are kept: none, or one for each projection, [N, I].
 
     ```mlir
     %h = moe.experts %rows offsets(%offsets : tensor<9xi32>)
@@ -59,7 +64,10 @@ def Moe_ExpertsOp : Moe_LayerOp<"experts", [AttrSizedOperandSegments]> {
     Moe_ActivationAttrInterface:$activation,
     Moe_LayoutAttr:$layout
   );
-  let results = (outs Moe_FloatTensor<[2]>:$output);
+  let results = (outs
+    Moe_FloatTensor<[2]>:$output,
+    Variadic<Moe_FloatTensor<[2]>>:$kept
+  );
   let assemblyFormat = [{
     $rows (`offsets` `(` $offsets^ `:` type($offsets) `)`)?
     `up` `(` $up `:` type($up) `)`
@@ -67,8 +75,20 @@ def Moe_ExpertsOp : Moe_LayerOp<"experts", [AttrSizedOperandSegments]> {
     `down` `(` $down `:` type($down) `)`
     (`down_bias` `(` $down_bias^ `:` type($down_bias) `)`)?
     (`gated` $gated^)? `activation` $activation `layout` $layout attr-dict
-    `:` type($rows) `->` type($output)
+    `:` type($rows) `->` type($output) (`keeping` type($kept)^)?
   }];
+  let builders = [
+    /// Without results that are kept.
+    OpBuilder<(ins "::mlir::Type":$output, "::mlir::Value":$rows,
+                   "::mlir::Value":$offsets, "::mlir::ValueRange":$up,
+                   "::mlir::ValueRange":$upBias, "::mlir::Value":$down,
+                   "::mlir::Value":$downBias, "bool":$gated,
+                   "::mlir::moe::ActivationAttrInterface":$activation,
+                   "::mlir::moe::LayoutAttr":$layout), [{
+      build($_builder, $_state, output, /*kept=*/::mlir::TypeRange(), rows,
+            offsets, up, upBias, down, downBias, gated, activation, layout);
+    }]>
+  ];
   let extraClassDeclaration = [{
     /// The number of experts E: that of the offsets, or 1.
     int64_t getNumExperts();

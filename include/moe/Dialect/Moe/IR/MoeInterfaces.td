@@ -63,6 +63,52 @@ def Moe_TokenBodyAttrInterface : AttrInterface<"TokenBodyAttrInterface"> {
   ];
 }
 
+def Moe_TokenVJPAttrInterface : AttrInterface<"TokenVJPAttrInterface"> {
+  let cppNamespace = "::mlir::moe";
+  let description = [{
+    The backward of a token-local router, which is what moe.route_vjp runs: a
+    body like that of `TokenBodyAttrInterface` and under its rules.
+  }];
+  let methods = [
+    InterfaceMethod<[{
+      Emits the body at the builder's place, from what the route read and chose
+      and the cotangents of its weights.
+    }], "::mlir::moe::TokenVJPResult", "buildTokenVJP",
+      (ins "::mlir::ImplicitLocOpBuilder &":$builder,
+           "const ::mlir::moe::TokenVJPInputs &":$inputs)>,
+    InterfaceMethod<[{
+      Whether the gradient is the derivative of the weights while the ids stay
+      the same, so that finite differences show it; `training` is whether the
+      route draws. False for surrogates.
+    }], "bool", "isDerivative", (ins "bool":$training), [{}],
+      [{ return true; }]>
+  ];
+}
+
+def Moe_DifferentiableOpInterface : OpInterface<"DifferentiableOpInterface"> {
+  let cppNamespace = "::mlir::moe";
+  let description = [{
+    An op with a backward. It can be attached from outside the dialect, and is,
+    to ops of the arith, math, tensor and linalg dialects.
+  }];
+  let methods = [
+    InterfaceMethod<[{
+      Emits the op's backward at the builder's place: reads the cotangents of
+      its results, adds to those of its operands. At least one result has a
+      cotangent and one operand wants one. The backward may read the op's
+      operands and results. An op may see through operands that have no other
+      user and add to what they are made of. On failure the op has reported an
+      error.
+    }], "::llvm::LogicalResult", "buildVJP",
+      (ins "::mlir::ImplicitLocOpBuilder &":$builder,
+           "::mlir::moe::Cotangents &":$cotangents)>,
+    InterfaceMethod<[{
+      What becomes of a result that a backward reads.
+    }], "::mlir::moe::Residual", "getResidual", (ins "unsigned":$result), [{}],
+      [{ return ::mlir::moe::Residual::saved; }]>
+  ];
+}
+
 def Moe_TokenBodyOpInterface : OpInterface<"TokenBodyOpInterface"> {
   let cppNamespace = "::mlir::moe";
   let description = [{
@@ -122,7 +168,20 @@ def Moe_ActivationAttrInterface : AttrInterface<"ActivationAttrInterface"> {
       of the same floating-point type; `up` is null where ungated.
     }], "::mlir::Value", "buildActivation",
       (ins "::mlir::ImplicitLocOpBuilder &":$builder, "::mlir::Value":$gate,
-           "::mlir::Value":$up)>
+           "::mlir::Value":$up)>,
+    InterfaceMethod<[{
+      Emits the cotangents of the gate value and the up value (null where
+      ungated) from that of the activation. The rule made from the body's own
+      ops, unless an activation has one that is more robust.
+    }], "::llvm::FailureOr<std::pair<::mlir::Value, ::mlir::Value>>",
+      "buildActivationVJP",
+      (ins "::mlir::ImplicitLocOpBuilder &":$builder, "::mlir::Value":$gate,
+           "::mlir::Value":$up, "::mlir::Value":$cotangent), [{}], [{
+        return ::mlir::moe::detail::buildActivationVJP(
+            ::llvm::cast<::mlir::moe::ActivationAttrInterface>(
+                ::mlir::Attribute($_attr)),
+            builder, gate, up, cotangent);
+      }]>
   ];
 }
 

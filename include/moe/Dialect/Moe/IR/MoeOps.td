@@ -18,5 +18,6 @@ include "moe/Dialect/Moe/IR/MoeMixOps.td"
 include "moe/Dialect/Moe/IR/MoeSlotOps.td"
 include "moe/Dialect/Moe/IR/MoeTokenOps.td"
 include "moe/Dialect/Moe/IR/MoeTrainingOps.td"
+include "moe/Dialect/Moe/IR/MoeGradientOps.td"
 
 #endif // MOE_DIALECT_MOE_IR_MOEOPS_TD

@@ -82,34 +82,38 @@ def Moe_GroupedMatmulOp : Moe_PrimitiveOp<"grouped_matmul",
   let summary = "a product of each expert's rows with its own weight";
   let description = [{
     For expert e and each of its rows n in offsets[e] .. offsets[e+1]:
-    acc_p[n, j] = sum_d a[n, d] * weight_p[e, j, d], for one or two weights of
-    one shape, and init[n, j] = epilogue(acc_0, .., bias_0[e, j], ..). The
-    region is the epilogue: it gets the accumulators and then the biases as
-    scalars of the compute type (f32; f64 where lhs, weights or result are) and
-    yields one, which rounds once to the result's type.
+    acc_p[n, j] = sum_d a_p[n, d] * weight_p[e, j, d], for one or two weights of
+    one shape, and init_q[n, j] = the q-th value of epilogue(acc_0, ..,
+    bias_0[e, j], .., elements_0[n, j], .., row_values_0[n], ..). The region is
+    the epilogue: it gets these as scalars of the compute type (f32; f64 where
+    lhs, weights or a result are) and yields one for each destination, which
+    rounds once to its type. `lhs` is one for all weights, or one for each.
 
     `rows` [N] makes a's row of assignment n lhs[rows[n]] (the gather happens in
     the load; negative or too large rows are undefined), `row_scale` [N]
     multiplies it, rounded to lhs's type. Without offsets there is one expert
     and it owns all rows. Weights are [E, J, D], or [E, D, J] where `in_out` is
-    set. Rows past the last offset are not written. The order of the sum depends
-    on the weight's orientation alone, so that a row's result does not depend on
-    other rows.
+    set; `elements` are [N, J], `row_values` [N]. Rows past the last offset are
+    not written. The order of the sum depends on the weight's orientation alone,
+    so that a row's result does not depend on other rows.
 
-    Labels: grouped_matmul_c1 one or two weights of one type; grouped_matmul_c2
-    D of lhs and weights; grouped_matmul_c3 J of weights, biases and result;
+    Labels: grouped_matmul_c1 one or two weights of one type, one lhs or as
+    many, at least one destination; grouped_matmul_c2 D of lhs and weights;
+    grouped_matmul_c3 J of weights, biases, elements and results;
     grouped_matmul_c4 E (at least 1) of offsets, weights, biases;
-    grouped_matmul_c5 N of rows, row_scale and result; grouped_matmul_c6
-    arguments and yield of the epilogue; grouped_matmul_c7 without offsets E is
-    1; grouped_matmul_c8 all tensors or all memrefs.
+    grouped_matmul_c5 N of rows, row_scale, elements, row_values and results;
+    grouped_matmul_c6 arguments and yields of the epilogue; grouped_matmul_c7
+    without offsets E is 1; grouped_matmul_c8 all tensors or all memrefs.
   }];
   let arguments = (ins
-    Moe_FloatShaped<[2]>:$lhs,
+    Variadic<Moe_FloatShaped<[2]>>:$lhs,
     Optional<Moe_IndexShaped<[1]>>:$rows,
     Optional<Moe_FloatShaped<[1]>>:$row_scale,
     Optional<Moe_IndexShaped<[1]>>:$offsets,
     Variadic<Moe_FloatShaped<[3]>>:$weights,
     Variadic<Moe_FloatShaped<[2]>>:$biases,
+    Variadic<Moe_FloatShaped<[2]>>:$elements,
+    Variadic<Moe_FloatShaped<[1]>>:$row_values,
     Variadic<Moe_FloatShaped<[2]>>:$inits,
     UnitAttr:$in_out
   );
@@ -122,11 +126,17 @@ def Moe_GroupedMatmulOp : Moe_PrimitiveOp<"grouped_matmul",
          | `offsets` `(` $offsets `:` type($offsets) `)`)
     `weights` `(` $weights `:` type($weights) `)`
     (`biases` `(` $biases^ `:` type($biases) `)`)? (`in_out` $in_out^)?
+    (`elements` `(` $elements^ `:` type($elements) `)`)?
+    (`row_values` `(` $row_values^ `:` type($row_values) `)`)?
     `outs` `(` $inits `:` type($inits) `)` attr-dict
     `:` type($lhs) (`->` type($results)^)? $epilogue
   }];
   let extraClassDeclaration = primitiveDeclaration # [{
     ::mlir::Value getInit() { return getInits()[0]; }
+    /// The rows that a weight is multiplied with.
+    ::mlir::Value getLhsOf(unsigned weight) {
+      return getLhs()[getLhs().size() > 1 ? weight : 0];
+    }
     /// The type the sum and the epilogue are computed in.
     ::mlir::FloatType getComputeType();
     int64_t getNumExperts();
@@ -135,6 +145,54 @@ def Moe_GroupedMatmulOp : Moe_PrimitiveOp<"grouped_matmul",
     int64_t getInSize();
   }];
   let hasRegionVerifier = 1;
+}
+
+def Moe_GroupedOuterOp : Moe_PrimitiveOp<"grouped_outer",
+    [AttrSizedOperandSegments]> {
+  let summary = "a sum of outer products for each expert: a weight's gradient";
+  let description = [{
+    init[e, j, d] = sum over n = offsets[e] .. offsets[e+1] - 1, in that order,
+    of lhs[n, j] * rhs[n, d]; `lhs_rows` and `rhs_rows` [N] make row n of that
+    side the one of this number (the gather happens in the load; negative or too
+    large numbers are undefined). An expert without rows has zeros. Without
+    offsets there is one expert and it owns all rows. lhs [., J], rhs [., D],
+    init [E, J, D]. Accumulates in f32 (f64 where an operand or the result is),
+    rounds once. With rows of x and of a cotangent this is the gradient of an
+    expert's weight in either orientation.
+
+    Labels: grouped_outer_c1 one destination, static; grouped_outer_c2 J of lhs
+    and result; grouped_outer_c3 D of rhs and result; grouped_outer_c4 E (at
+    least 1) of offsets and result; grouped_outer_c5 N of all that have it;
+    grouped_outer_c6 without offsets E is 1; grouped_outer_c7 all tensors or all
+    memrefs.
+
+    ```mlir
+    %d = moe.grouped_outer %dy rows(%token : tensor<?xi32>) by %h
+        offsets(%offsets : tensor<9xi32>) outs(%init : tensor<8x64x128xf32>)
+        : tensor<?x64xf32>, tensor<?x128xf32> -> tensor<8x64x128xf32>
+    ```
+  }];
+  let arguments = (ins
+    Moe_FloatShaped<[2]>:$lhs,
+    Optional<Moe_IndexShaped<[1]>>:$lhs_rows,
+    Moe_FloatShaped<[2]>:$rhs,
+    Optional<Moe_IndexShaped<[1]>>:$rhs_rows,
+    Optional<Moe_IndexShaped<[1]>>:$offsets,
+    Variadic<Moe_FloatShaped<[3]>>:$inits
+  );
+  let results = (outs Variadic<TensorRankOf<[AnyFloat], [3]>>:$results);
+  let assemblyFormat = [{
+    $lhs (`rows` `(` $lhs_rows^ `:` type($lhs_rows) `)`)?
+    `by` $rhs (`rows` `(` $rhs_rows^ `:` type($rhs_rows) `)`)?
+    (`offsets` `(` $offsets^ `:` type($offsets) `)`)?
+    `outs` `(` $inits `:` type($inits) `)` attr-dict
+    `:` type($lhs) `,` type($rhs) (`->` type($results)^)?
+  }];
+  let extraClassDeclaration = primitiveDeclaration # [{
+    ::mlir::Value getInit() { return getInits()[0]; }
+    /// The type the sum is computed in.
+    ::mlir::FloatType getComputeType();
+  }];
 }
 
 def Moe_CombineSlotsOp : Moe_PrimitiveOp<"combine_slots",

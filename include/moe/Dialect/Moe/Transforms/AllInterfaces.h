@@ -29,6 +29,17 @@ void registerBufferizableModels(DialectRegistry &registry);
 /// Tiling over tokens of the token-local layer ops.
 void registerTilingModels(DialectRegistry &registry);
 
+/// The backwards of ops: arith and math, tensor and linalg, experts, gates and
+/// routes; and what a token of a backward op is.
+void registerArithGradientModels(DialectRegistry &registry);
+void registerTensorGradientModels(DialectRegistry &registry);
+void registerExpertGradientModels(DialectRegistry &registry);
+void registerRoutingGradientModels(DialectRegistry &registry);
+void registerVJPTokenBodyModels(DialectRegistry &registry);
+/// The backwards of routers.
+void registerTopKVJPModel(DialectRegistry &registry);
+void registerSampledVJPModels(DialectRegistry &registry);
+
 /// All of the above.
 void registerAllInterfaces(DialectRegistry &registry);
 

@@ -86,6 +86,46 @@ def MoeFuseGatingPass
   ];
 }
 
+def MoeGenerateVJPPass
+    : Pass<"moe-generate-vjp", "::mlir::ModuleOp"> {
+  let summary = "a function's forward with residuals, and its backward";
+  let description = [{
+    Precondition: layer ops on tensors in a function of one block, before
+    moe-prepare-entry. Postcondition: beside @f there are
+
+    - @f_fwd: the arguments of @f to its results, and behind them the residuals,
+      named `saved_0` and so on;
+    - @f_bwd: those arguments of @f and residuals that it needs, by name, and a
+      cotangent `d_RESULT` for every floating-point result, to a gradient
+      `d_ARGUMENT` for each argument of `wrt`, of the argument's type. A
+      gradient that nothing reaches is zeros.
+
+    Both are entries where @f is one. `save` says what the forward saves:
+    `minimal` the routing (logits, ids, weights) and what activations were
+    given; `recompute` the routing alone. Rows in expert order are never saved.
+
+    An op between the two that has no DifferentiableOpInterface is an error that
+    names it. Ids have no cotangent; weights of a router have the gradient that
+    the router says.
+
+    See test/Dialect/Moe/Transforms/generate-vjp.mlir.
+  }];
+  let options = [
+    Option<"function", "function", "std::string", "\"\"",
+           "the function; where there is one only, or one entry, that">,
+    ListOption<"wrt", "wrt", "std::string",
+               "names of the arguments to differentiate by; without, all that "
+               "are floating-point">,
+    Option<"save", "save", "std::string", "\"minimal\"",
+           "minimal or recompute">
+  ];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::cf::ControlFlowDialect", "::mlir::linalg::LinalgDialect",
+    "::mlir::math::MathDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
 def MoeLowerRoutingPass
     : Pass<"moe-lower-routing", "::mlir::func::FuncOp"> {
   let summary = "token choice and top-k on SIMD lanes, one token a lane";

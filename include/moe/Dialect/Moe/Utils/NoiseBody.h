@@ -27,6 +27,10 @@ Value emitNoisyRow(BodyBuilder &b, const NoiseSettings &settings,
                    const TokenRandom &random, Value logits, Value raw,
                    int64_t width);
 
+/// The normal numbers that normal and learned noise is made of: a row [width].
+Value emitNormalRow(BodyBuilder &body, const TokenRandom &random,
+                    int64_t width);
+
 } // namespace mlir::moe
 
 #endif // MOE_DIALECT_MOE_UTILS_NOISEBODY_H

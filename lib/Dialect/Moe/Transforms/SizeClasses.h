@@ -1,0 +1,66 @@
+//===- SizeClasses.h - Sizes that are equal ------------------*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LIB_DIALECT_MOE_TRANSFORMS_SIZECLASSES_H
+#define MOE_LIB_DIALECT_MOE_TRANSFORMS_SIZECLASSES_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Linalg/IR/LinalgInterfaces.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/EquivalenceClasses.h"
+
+namespace mlir::moe {
+
+/// Which sizes of a function's values are equal whatever the input. A size is a
+/// value and a dimension, numbered once.
+class SizeClasses {
+public:
+  explicit SizeClasses(func::FuncOp function) {
+    function.walk([&](Operation *op) { visit(op); });
+  }
+
+  int64_t getClass(Value value, int64_t dim) {
+    return *classes.findLeader(classes.insert(number(value, dim)));
+  }
+
+private:
+  int64_t number(Value value, int64_t dim) {
+    return numbers.try_emplace({value, dim}, numbers.size()).first->second;
+  }
+  void unite(Value a, int64_t dimA, Value b, int64_t dimB) {
+    classes.unionSets(number(a, dimA), number(b, dimB));
+  }
+  void uniteFirst(ArrayRef<Value> values) {
+    Value leader;
+    for (Value value : values) {
+      if (!value)
+        continue;
+      if (leader)
+        unite(leader, 0, value, 0);
+      else
+        leader = value;
+    }
+  }
+  void uniteAll(Value a, Value b) {
+    auto type = dyn_cast<RankedTensorType>(a.getType());
+    auto other = dyn_cast<RankedTensorType>(b.getType());
+    if (type && other && type.getRank() == other.getRank())
+      for (int64_t dim = 0; dim < type.getRank(); ++dim)
+        unite(a, dim, b, dim);
+  }
+  void visitLayerOp(Operation *op);
+  void visitStructured(linalg::LinalgOp op);
+  void visit(Operation *op);
+
+  DenseMap<std::pair<Value, int64_t>, int64_t> numbers;
+  llvm::EquivalenceClasses<int64_t> classes;
+};
+
+} // namespace mlir::moe
+
+#endif // MOE_LIB_DIALECT_MOE_TRANSFORMS_SIZECLASSES_H
