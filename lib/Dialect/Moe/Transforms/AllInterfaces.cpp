@@ -27,4 +27,6 @@ void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerVJPTokenBodyModels(registry);
   registerTopKVJPModel(registry);
   registerSampledVJPModels(registry);
+  registerTopTwoVJPModels(registry);
+  registerProductKeysVJPModel(registry);
 }

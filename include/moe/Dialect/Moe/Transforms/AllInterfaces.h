@@ -39,6 +39,8 @@ void registerVJPTokenBodyModels(DialectRegistry &registry);
 /// The backwards of routers.
 void registerTopKVJPModel(DialectRegistry &registry);
 void registerSampledVJPModels(DialectRegistry &registry);
+void registerTopTwoVJPModels(DialectRegistry &registry);
+void registerProductKeysVJPModel(DialectRegistry &registry);
 
 /// All of the above.
 void registerAllInterfaces(DialectRegistry &registry);
