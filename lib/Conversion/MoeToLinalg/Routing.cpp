@@ -164,7 +164,8 @@ void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
                TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
                TokenLowering<UnitRowsOp>, TokenLowering<JitterOp>,
                TokenLowering<NoisyLogitsOp>, TokenLowering<MixOp>,
-               TokenLowering<RouteVJPOp>, TokenLowering<ScoreVJPOp>>(
+               TokenLowering<RouteVJPOp>, TokenLowering<ScoreVJPOp>,
+               TokenLowering<MixQueryVJPOp>, TokenLowering<MixKeyVJPOp>>(
       patterns.getContext());
 }
 

@@ -24,7 +24,9 @@ void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTensorGradientModels(registry);
   registerExpertGradientModels(registry);
   registerRoutingGradientModels(registry);
+  registerMixedGradientModels(registry);
   registerVJPTokenBodyModels(registry);
+  registerMixVJPTokenBodyModels(registry);
   registerTopKVJPModel(registry);
   registerSampledVJPModels(registry);
   registerTopTwoVJPModels(registry);

@@ -201,6 +201,8 @@ void moe::registerTilingModels(DialectRegistry &registry) {
     JitterOp::attachInterface<TokenTiling<JitterOp>>(*context);
     RouteVJPOp::attachInterface<TokenTiling<RouteVJPOp>>(*context);
     ScoreVJPOp::attachInterface<TokenTiling<ScoreVJPOp>>(*context);
+    MixQueryVJPOp::attachInterface<TokenTiling<MixQueryVJPOp>>(*context);
+    MixKeyVJPOp::attachInterface<TokenTiling<MixKeyVJPOp>>(*context);
     NoisyLogitsOp::attachInterface<TokenTiling<NoisyLogitsOp>>(*context);
   });
 }

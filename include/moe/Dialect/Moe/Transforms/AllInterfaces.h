@@ -30,12 +30,14 @@ void registerBufferizableModels(DialectRegistry &registry);
 void registerTilingModels(DialectRegistry &registry);
 
 /// The backwards of ops: arith and math, tensor and linalg, experts, gates and
-/// routes; and what a token of a backward op is.
+/// routes, what reads beyond a token; and what a token of a backward op is.
 void registerArithGradientModels(DialectRegistry &registry);
 void registerTensorGradientModels(DialectRegistry &registry);
 void registerExpertGradientModels(DialectRegistry &registry);
 void registerRoutingGradientModels(DialectRegistry &registry);
+void registerMixedGradientModels(DialectRegistry &registry);
 void registerVJPTokenBodyModels(DialectRegistry &registry);
+void registerMixVJPTokenBodyModels(DialectRegistry &registry);
 /// The backwards of routers.
 void registerTopKVJPModel(DialectRegistry &registry);
 void registerSampledVJPModels(DialectRegistry &registry);
