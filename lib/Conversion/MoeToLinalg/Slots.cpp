@@ -408,29 +408,27 @@ Value SlotRoutingBackward::pullRow(Value token) {
 /// Adds D (dD - sum of D dD) of one group's tokens to `sums` [T, S].
 Value SlotRoutingBackward::pullColumns(Value begin, Value end, Value sums) {
   Value shares = op.getDispatch(), slopes = op.getDDispatch();
+  auto emitTerm = [&](Value share, Value slope) -> Value {
+    return arith::MulFOp::create(b, emitConvert(b, share, compute), slope);
+  };
   Value means =
       emitLiveLoop(begin, end, emitZeros(), [&](Value token, Value so) {
-        return emitElementwise(b,
-                               {emitSliceRow(b, shares, token),
-                                emitSliceRow(b, slopes, token), so},
-                               emitZeros(), [&](ValueRange in) -> Value {
-                                 Value term = arith::MulFOp::create(
-                                     b, emitConvert(b, in[0], compute),
-                                     emitConvert(b, in[1], compute));
-                                 return arith::AddFOp::create(b, in[2], term);
-                               });
+        // The last scalar is what stands in the destination.
+        return emitElementwise(
+            b, {emitSliceRow(b, shares, token), emitSliceRow(b, slopes, token)},
+            so, [&](ValueRange in) -> Value {
+              Value term = emitTerm(in[0], emitConvert(b, in[1], compute));
+              return arith::AddFOp::create(b, in[2], term);
+            });
       });
   return emitLiveLoop(begin, end, sums, [&](Value token, Value so) {
     Value row = emitElementwise(
         b,
-        {emitSliceRow(b, shares, token), emitSliceRow(b, slopes, token), means,
-         emitSliceRow(b, so, token)},
-        emitZeros(), [&](ValueRange in) -> Value {
+        {emitSliceRow(b, shares, token), emitSliceRow(b, slopes, token), means},
+        emitSliceRow(b, so, token), [&](ValueRange in) -> Value {
           Value rest =
               arith::SubFOp::create(b, emitConvert(b, in[1], compute), in[2]);
-          Value pulled =
-              arith::MulFOp::create(b, emitConvert(b, in[0], compute), rest);
-          return arith::AddFOp::create(b, in[3], pulled);
+          return arith::AddFOp::create(b, in[3], emitTerm(in[0], rest));
         });
     return emitInsertRow(b, row, so, token);
   });
