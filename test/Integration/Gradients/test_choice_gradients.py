@@ -136,3 +136,40 @@ def test_threads_change_nothing(axis):
         for threads in (1, 2)
     )
     assert one.tobytes() == two.tobytes()
+
+
+def layer(slots):
+    """Gate, choice, experts: a whole layer."""
+    x, r = "tensor<?x4xf64>", f"tensor<?x{EXPERTS}xf64>"
+    ids, w = f"tensor<{EXPERTS}x{slots}xi32>", f"tensor<{EXPERTS}x{slots}xf64>"
+    g, o = f"tensor<{EXPERTS}x4xf64>", f"tensor<{EXPERTS + 1}xi32>"
+    rows = f"tensor<{EXPERTS * slots if slots != '?' else '?'}x4xf64>"
+    up, down = (f"tensor<{EXPERTS}x{n}xf64>" for n in ("5x4", "4x5"))
+    body = f"""%zero = arith.constant 0 : index
+  %t = tensor.dim %x, %zero : {x}
+  %r = moe.gate %x, %g : ({x}, {g}) -> {r}
+  %ids, %w = moe.route_experts
+      #moe.expert_choice<capacity = <factor = 2.0>> %r : {r} -> {ids}, {w}
+  %rows, %o = moe.dispatch %x, %ids experts {EXPERTS} chosen_by <expert>
+      : ({x}, {ids}) -> ({rows}, {o})
+  %h = moe.experts %rows offsets(%o : {o}) up(%up : {up}) down(%down : {down})
+      activation #moe.activation<kind = silu> layout <orientation = out_in>
+      : {rows} -> {rows}
+  %y = moe.combine %h, %ids experts {EXPERTS} chosen_by <expert>
+      weights(%w : {w}) num_tokens(%t) : ({rows}, {ids}) -> {x}"""
+    return write_body(
+        body, {"x": x, "g": g, "up": up, "down": down}, {"y": x}
+    )
+
+
+@pytest.mark.parametrize("slots", ["?", 6])
+def test_a_layer_is_the_derivative(slots):
+    """With as many slots as there are, which depends on T, or room for six."""
+    stream = np.random.default_rng(7)
+    inputs = {
+        "x": stream.normal(size=(7, 4)),
+        "g": stream.normal(size=(EXPERTS, 4)),
+        "up": stream.normal(size=(EXPERTS, 5, 4)),
+        "down": stream.normal(size=(EXPERTS, 4, 5)),
+    }
+    check(layer(slots), inputs, ["y"], list(inputs))
