@@ -76,6 +76,40 @@ void SizeClasses::visitLayerOp(Operation *op) {
                        vjp.getCotangent(), vjp.getNoise()});
   if (auto vjp = dyn_cast<ScoreVJPOp>(op))
     return uniteFirst({vjp.getLogits(), vjp.getCotangent()});
+  if (auto dots = dyn_cast<SlotDotsOp>(op)) {
+    uniteFirst({dots.getTokens(), dots.getIdentity()});
+    if (dots.getChoice() == Choice::token)
+      uniteFirst({dots.getIds(), dots.getTokens()});
+    return;
+  }
+  if (auto experts = dyn_cast<ExpertsOp>(op)) {
+    uniteFirst({experts.getRows(), experts.getOutput()});
+    for (Value kept : experts.getKept())
+      unite(experts.getRows(), 0, kept, 0);
+    return;
+  }
+  if (auto dispatch = dyn_cast<DispatchOp>(op)) {
+    if (dispatch.getWeights())
+      uniteAll(dispatch.getIds(), dispatch.getWeights());
+    if (dispatch.getChoice() == Choice::token)
+      uniteFirst({dispatch.getInput(), dispatch.getIds()});
+    return;
+  }
+  if (auto combine = dyn_cast<CombineOp>(op)) {
+    uniteFirst(
+        {combine.getOutput(), combine.getIdentity(), combine.getResidual()});
+    if (combine.getWeights())
+      uniteAll(combine.getIds(), combine.getWeights());
+    if (combine.getChoice() == Choice::token)
+      uniteFirst({combine.getOutput(), combine.getIds()});
+    if (Value tokens = combine.getNumTokens())
+      if (auto dim = tokens.getDefiningOp<tensor::DimOp>())
+        if (auto index = dim.getConstantIndex())
+          unite(combine.getOutput(), 0, dim.getSource(), *index);
+  }
+}
+
+void SizeClasses::visitMixedBackward(Operation *op) {
   if (auto vjp = dyn_cast<RouteExpertsVJPOp>(op)) {
     unite(vjp.getIds(), 1, vjp.getCotangent(), 1);
     return uniteFirst({vjp.getLogits(), vjp.getTokenMask(), vjp.getGradient()});
@@ -111,38 +145,6 @@ void SizeClasses::visitLayerOp(Operation *op) {
     uniteAll(vjp.getMatrices(), vjp.getDMatrices());
     if (!vjp.getFirstToken())
       uniteFirst({vjp.getCotangent(), vjp.getValues()});
-    return;
-  }
-  if (auto dots = dyn_cast<SlotDotsOp>(op)) {
-    uniteFirst({dots.getTokens(), dots.getIdentity()});
-    if (dots.getChoice() == Choice::token)
-      uniteFirst({dots.getIds(), dots.getTokens()});
-    return;
-  }
-  if (auto experts = dyn_cast<ExpertsOp>(op)) {
-    uniteFirst({experts.getRows(), experts.getOutput()});
-    for (Value kept : experts.getKept())
-      unite(experts.getRows(), 0, kept, 0);
-    return;
-  }
-  if (auto dispatch = dyn_cast<DispatchOp>(op)) {
-    if (dispatch.getWeights())
-      uniteAll(dispatch.getIds(), dispatch.getWeights());
-    if (dispatch.getChoice() == Choice::token)
-      uniteFirst({dispatch.getInput(), dispatch.getIds()});
-    return;
-  }
-  if (auto combine = dyn_cast<CombineOp>(op)) {
-    uniteFirst(
-        {combine.getOutput(), combine.getIdentity(), combine.getResidual()});
-    if (combine.getWeights())
-      uniteAll(combine.getIds(), combine.getWeights());
-    if (combine.getChoice() == Choice::token)
-      uniteFirst({combine.getOutput(), combine.getIds()});
-    if (Value tokens = combine.getNumTokens())
-      if (auto dim = tokens.getDefiningOp<tensor::DimOp>())
-        if (auto index = dim.getConstantIndex())
-          unite(combine.getOutput(), 0, dim.getSource(), *index);
   }
 }
 
@@ -165,6 +167,7 @@ void SizeClasses::visitStructured(linalg::LinalgOp op) {
 
 void SizeClasses::visit(Operation *op) {
   visitLayerOp(op);
+  visitMixedBackward(op);
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
     visitStructured(structured);
   if (auto dps = dyn_cast<DestinationStyleOpInterface>(op))

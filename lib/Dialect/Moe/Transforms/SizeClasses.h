@@ -54,6 +54,8 @@ private:
         unite(a, dim, b, dim);
   }
   void visitLayerOp(Operation *op);
+  /// Backwards of what reads beyond a token.
+  void visitMixedBackward(Operation *op);
   void visitStructured(linalg::LinalgOp op);
   void visit(Operation *op);
 

@@ -169,7 +169,8 @@ def Moe_GShardAttr : Moe_RouterAttr<"GShard", "gshard", [{
     empty slot, and never in the queue of moe.limit_capacity. The weights are
     the gates; with `after` they are divided by the sum of what is kept, at
     least `eps` (moe.limit_capacity with `normalize` does so again for what it
-    keeps).
+    keeps). A second that was not kept stays in the sum of `before`, in the
+    gradient too.
 
     `random` and `sampling` draw where the op says `training`; without, they are
     `all`. The other policies draw nothing.
@@ -207,9 +208,9 @@ def Moe_SparseMixerAttr : Moe_RouterAttr<"SparseMixer", "sparse_mixer"> {
     Experts at -inf are not taken. A row with NaN or +inf has the ids of its two
     largest logits, NaN last, and NaN weights.
 
-    The gradient is to be g w (onehot(i) - p) for a weight's cotangent g, w = p
-    at the choice i, by which the factor h makes the third-order rule of Heun:
-    h is no part of it, nor are masks.
+    The gradient is g w (onehot(i) - p) for a weight's cotangent g, w = p at the
+    choice i, by which the factor h makes the third-order rule of Heun: h is no
+    part of it, nor are masks. In inference it is the derivative.
 
     Source: Phi-3.5-MoE as in huggingface/transformers (read).
 
