@@ -184,7 +184,7 @@ func.func @group_unranked(%ids: memref<*xi32>, %o: memref<9xi32>,
 
 func.func @grouped_matmul_c1_three(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
                                    %y: memref<?x6xf32>) {
-  // expected-error @+1 {{takes one or two weights and one destination, not 3 and 1 (grouped_matmul_c1)}}
+  // expected-error @+1 {{takes one or two weights and a destination, not 3 and 1 (grouped_matmul_c1)}}
   moe.grouped_matmul %x
       weights(%w, %w, %w
               : memref<1x6x4xf32>, memref<1x6x4xf32>, memref<1x6x4xf32>)
@@ -198,7 +198,7 @@ func.func @grouped_matmul_c1_three(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
 // -----
 
 func.func @grouped_matmul_c1_none(%x: memref<?x4xf32>, %y: memref<?x6xf32>) {
-  // expected-error @+1 {{takes one or two weights and one destination, not 0 and 1 (grouped_matmul_c1)}}
+  // expected-error @+1 {{takes one or two weights and a destination, not 0 and 1 (grouped_matmul_c1)}}
   "moe.grouped_matmul"(%x, %y)
       <{operandSegmentSizes = array<i32: 1, 0, 0, 0, 0, 0, 1>}> ({
     %zero = arith.constant 0.0 : f32
