@@ -16,6 +16,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <ostream>
 
@@ -152,6 +153,7 @@ private:
   moe_context *context;
   Description layer, forward, backward;
   Tensors inputs, chosen, cotangents;
+  double lossSize = 0.0; ///< The largest part of a loss so far.
 };
 
 Expected<Tensors> Check::call(const moe_entry &entry, const Description &of,
@@ -220,8 +222,11 @@ Expected<double> Check::lossAt(uint32_t input, const Tensor &direction,
     return outputs.error();
   double loss = 0.0;
   for (size_t i = 0; i < outputs->size(); ++i)
-    if (isReal((*outputs)[i]))
-      loss += dot((*outputs)[i], cotangents[i]);
+    if (isReal((*outputs)[i])) {
+      double part = dot((*outputs)[i], cotangents[i]);
+      loss += part;
+      lossSize = std::max(lossSize, std::fabs(part));
+    }
   return loss;
 }
 
@@ -252,7 +257,11 @@ Expected<Verdict> Check::compare(uint32_t place, const Tensor &gradient) {
     // angle to it.
     double scale = std::max({std::fabs(verdict.gradient),
                              std::fabs(verdict.difference), 1e-2 * size});
+    // What rounding of the losses alone may make of the difference.
+    double noise = 64.0 * std::numeric_limits<double>::epsilon() * lossSize /
+                   (2.0 * step);
     double apart = std::fabs(verdict.gradient - verdict.difference);
+    apart = std::max(0.0, apart - noise);
     verdict.relative = scale > 0.0 ? apart / scale : apart;
     return verdict;
   }

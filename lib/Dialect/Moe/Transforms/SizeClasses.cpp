@@ -71,12 +71,18 @@ void SizeClasses::visitLayerOp(Operation *op) {
   if (auto noise = dyn_cast<NoisyLogitsOp>(op))
     return uniteFirst({noise.getLogits(), noise.getNoise(), noise.getNoisy(),
                        noise.getSigma()});
-  if (auto vjp = dyn_cast<RouteVJPOp>(op))
-    return uniteFirst({vjp.getLogits(), vjp.getIds(), vjp.getWeights(),
-                       vjp.getCotangent(), vjp.getNoise()});
+  if (auto vjp = dyn_cast<RouteVJPOp>(op)) {
+    uniteFirst({vjp.getLogits(), vjp.getIds(), vjp.getWeights(),
+                vjp.getCotangent(), vjp.getNoise()});
+    for (Value gradient : vjp.getGradients())
+      unite(vjp.getLogits(), 0, gradient, 0);
+    return;
+  }
   if (auto vjp = dyn_cast<ScoreVJPOp>(op))
-    return uniteFirst({vjp.getLogits(), vjp.getCotangent()});
+    return uniteFirst(
+        {vjp.getLogits(), vjp.getCotangent(), vjp.getGradient()});
   if (auto dots = dyn_cast<SlotDotsOp>(op)) {
+    uniteAll(dots.getIds(), dots.getDots());
     uniteFirst({dots.getTokens(), dots.getIdentity()});
     if (dots.getChoice() == Choice::token)
       uniteFirst({dots.getIds(), dots.getTokens()});
