@@ -12,6 +12,7 @@ import sys
 
 import moe_mlir
 import numpy as np
+from moe_mlir import _moe
 
 sys.path.insert(
     0, str(pathlib.Path(__file__).resolve().parents[2] / "reference")
@@ -157,6 +158,35 @@ def find_differences(
             moved[name][place] = value[place]
     _FOUND[key] = out
     return out
+
+
+def find_slope(source, values, cotangents, name, direction) -> float:
+    """The difference along a direction of one input; as find_differences."""
+    fixed, sums = run_forward(source, values), []
+    for step in (STEP, -STEP):
+        moved = values | {name: values[name] + step * direction}
+        results = run_forward(source, moved)
+        for other, value in fixed.items():
+            if value.dtype.kind == "i":
+                assert np.array_equal(results[other], value), f"{other} changes"
+        sums.append(
+            sum(np.sum(c * results[n[2:]]) for n, c in cotangents.items())
+        )
+    return (sums[0] - sums[1]) / (2 * STEP)
+
+
+def with_threads(source: str, counts) -> list[moe_mlir.GradientLayer]:
+    """Layers of one compilation, for several numbers of threads."""
+    module = _moe.Module(source.encode(), "cpu", "source", ("", "", "minimal"))
+    return [
+        moe_mlir.GradientLayer(
+            *(
+                moe_mlir.Layer(_moe.Entry(module, name, n), name, "cpu")
+                for name in ("layer_fwd", "layer_bwd")
+            )
+        )
+        for n in counts
+    ]
 
 
 def run_gradients(

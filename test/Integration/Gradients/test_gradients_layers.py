@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import ml_dtypes
@@ -14,9 +15,12 @@ import pytest
 from differences import (
     FAST,
     ROADS,
+    SAVES,
     check,
     draw_cotangents,
+    find_slope,
     gradients_of,
+    with_threads,
 )
 from expert_layers import Experts
 from whole_layers import Whole
@@ -35,14 +39,11 @@ def run(layer, values, cotangents=None):
 # ---------------------------------------------------------------------------
 
 LAYERS = [
-    (Whole(shared="plain"), FAST[0]),
     (Whole(shared="sigmoid", router="score = sigmoid"), FAST[0]),
-    (Whole(shared="sigmoid", k=1), FAST[1]),
-    (Whole(latent=3, router="domain = topk"), FAST[0]),
-    (Whole(experts=3, k=3), FAST[1]),
-    (Whole(experts=5, k=3, hidden=7, inter=9, router="softcap = 3.0"), FAST[0]),
-    (Whole(experts=2, k=1, hidden=17, inter=1), FAST[0]),
-    (Whole(latent=4), ("oracle", "minimal")),
+    (Whole(shared="plain", k=1), FAST[1]),
+    (Whole(latent=3, router="domain = topk"), FAST[1]),
+    (Whole(experts=3, k=3, hidden=7, inter=9, router="softcap = 3.0"), FAST[0]),
+    (Whole(experts=2, k=1, hidden=17, inter=1), FAST[1]),
 ]
 
 
@@ -69,19 +70,22 @@ def test_numbers_of_tokens(tokens):
 
 
 def test_many_rows_of_few_experts():
-    # Chunks, panels and tails of the kernels, against the oracle's own sums.
-    layer = Whole(experts=2, k=1, hidden=67, inter=50)
+    # Chunks, panels and tails of the kernels. Along directions, as there are
+    # many elements; each of them moves all.
+    layer = Whole(experts=2, k=1, hidden=67, inter=50, router="softcap = 9.0")
     source, values = layer.function().source(), layer.draw(300, scale=0.3)
-    values["router"][1] = values["router"][0] - 0.01 * values["x"][0]
-    cpu = run(gradients_of(source, "cpu"), values)
-    oracle = run(gradients_of(source, "oracle", "recompute"), values)
-    assert np.array_equal(cpu[0]["ids"], oracle[0]["ids"])
-    counts = np.bincount(cpu[0]["ids"].ravel(), minlength=2)
-    assert counts.max() > 129 and counts.min() > 0
-    for name, wanted in oracle[2].items():
-        np.testing.assert_allclose(
-            cpu[2][name], wanted, rtol=1e-10, atol=1e-11, err_msg=name
-        )
+    results, _, found = run(gradients_of(source), values)
+    counts = np.bincount(results["ids"].ravel(), minlength=2)
+    assert counts.max() > 129 and counts.min() > 17
+    cotangents = draw_cotangents(results)
+    stream = np.random.default_rng(4)
+    for name, value in values.items():
+        for _ in range(3):
+            direction = stream.normal(size=value.shape)
+            slope = find_slope(source, values, cotangents, name, direction)
+            terms = found[f"d_{name}"] * direction
+            allowed = 1e-7 * np.linalg.norm(terms)
+            assert abs(np.sum(terms) - slope) < allowed, name
 
 
 def test_experts_without_tokens():
@@ -107,24 +111,24 @@ def test_tokens_without_experts():
 # ---------------------------------------------------------------------------
 
 
+F32 = Whole(hidden=33, inter=20, dtype="f32")
+
+
 def test_threads_change_nothing():
-    layer = Whole(hidden=33, inter=20, dtype="f32")
-    source = layer.function().source()
-    values = {n: v.astype(np.float32) for n, v in layer.draw(257).items()}
+    source = F32.function().source()
+    values = {n: v.astype(np.float32) for n, v in F32.draw(257).items()}
     first, *others = (
-        run(gradients_of(source, threads=n), values) for n in (1, 2, 3)
+        run(layer, values) for layer in with_threads(source, (1, 1, 2, 3))
     )
-    again = run(gradients_of(source), values)
-    for other in (*others, again):
+    for other in others:
+        assert np.array_equal(first[0]["y"], other[0]["y"])
         for name, gradient in first[2].items():
             assert gradient.tobytes() == other[2][name].tobytes(), name
-        assert first[1].nbytes == other[1].nbytes
 
 
 def test_rows_do_not_depend_on_the_batch():
-    layer = Whole(hidden=33, inter=20, dtype="f32")
-    compiled = gradients_of(layer.function().source())
-    values = {n: v.astype(np.float32) for n, v in layer.draw(64).items()}
+    compiled = gradients_of(F32.function().source())
+    values = {n: v.astype(np.float32) for n, v in F32.draw(64).items()}
     results, _, whole = run(compiled, values)
     d_y = draw_cotangents(results)["d_y"]
     order = np.random.default_rng(3).permutation(64)
@@ -152,12 +156,11 @@ def test_one_forward_and_several_backwards():
 # ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("save", ["minimal", "recompute"])
+@pytest.mark.parametrize("save", SAVES)
 def test_what_is_saved(save):
-    layer = Whole(experts=4, k=2, hidden=40, inter=3)
-    compiled = gradients_of(layer.function().source(), save=save)
-    t, k, e, i = 50, 2, 4, 3
-    _, saved, _ = run(compiled, layer.draw(t))
+    compiled = gradients_of(SMALL.function().source(), save=save)
+    t, k, e, i, h = 50, 2, 4, 3, 5
+    _, saved, _ = run(compiled, SMALL.draw(t))
     shapes = sorted(a.shape for a in compiled.saved if a.dtype != "int32")
     wanted = [("T", k), ("T", e)]
     if save == "minimal":
@@ -166,7 +169,7 @@ def test_what_is_saved(save):
     elements = t * (k + e) + (2 * t * k * i if save == "minimal" else 0)
     assert saved.nbytes == 8 * elements + 4 * t * k
     assert set(saved.residuals) == {a.name for a in compiled.saved}
-    assert not any(40 in a.shape for a in compiled.saved)
+    assert not any(h in a.shape for a in compiled.saved)
 
 
 def test_ungated_experts_save_one_value():
@@ -253,8 +256,8 @@ def test_types(dtype, limit):
     # Rows, hidden rows and gradients round to 8 bits: a few roundings of 2^-9
     # that add up at random.
     numpy_type = np.float32 if dtype == "f32" else ml_dtypes.bfloat16
-    wide = Whole(experts=4, hidden=24, inter=20)
-    layer = Whole(experts=4, hidden=24, inter=20, dtype=dtype, compute="f32")
+    wide = dataclasses.replace(F32, dtype="f64")
+    layer = dataclasses.replace(F32, dtype=dtype, compute="f32")
     exact = wide.draw(40, scale=0.5)
     values = {name: v.astype(numpy_type) for name, v in exact.items()}
     exact = {name: v.astype(np.float64) for name, v in values.items()}

@@ -202,19 +202,21 @@ MOESART = [
 ]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("settings, k", MOESART)
-def test_moesart(settings, k, target):
+@pytest.mark.parametrize("place", range(len(MOESART)))
+def test_moesart(place):
+    settings, k = MOESART[place]
     # 40 tokens, so that with replacement most numbers of draws occur.
     function = route(f"#moe.moesart<k = {k}, {settings}>", 6, k, TRAINING,
                      (STATE,))  # fmt: skip
     values = {"x": draw_logits(40, 6) / 2, "random": random_state(23)}
-    found = check(function, values, (target, "minimal"))
+    found = check(function, values, (TARGETS[place % 2], "minimal"))
     assert np.any(found["d_x"] != 0) == ("zero" not in settings and k > 1)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "sqrt_softplus", "none"])
+@pytest.mark.parametrize(
+    "kind", ["softmax", "sigmoid", "sqrt_softplus", "none"]
+)
 def test_scores(kind, target):
     row = "tensor<?x5xf64>"
     body = f"""
