@@ -382,20 +382,29 @@ def test_noise_far_from_zero(target):
 
 
 def test_shazeers_gating():
-    """Noise, load and importance of one layer, by the gates' weights."""
+    """Noise, load and importance of one layer, as docs/Losses.md has it."""
     row, weight = f"tensor<?x{EXPERTS}xf64>", f"tensor<{EXPERTS}x3xf64>"
     tokens = "tensor<?x3xf64>"
     body = f"""%clean = moe.gate %x, %w : ({tokens}, {weight}) -> {row}
   %raw = moe.gate %x, %wn : ({tokens}, {weight}) -> {row}
   %noisy, %sigma = moe.noisy_logits <learned> %clean noise(%raw : {row})
       draw(%seed, %layer, %first) : {row} -> {row}, {row}
+  %ids, %weights = moe.route #moe.noisy_top_k<k = 2> %noisy
+      : {row} -> tensor<?x2xi32>, tensor<?x2xf64>
   %load = moe.load_loss <kth_excluding> %clean, %noisy sigma(%sigma : {row})
-      k 2 eps 1.0e-10 coefficient 0.01 : {row}, {row} -> tensor<f64>"""
+      k 2 eps 1.0e-10 coefficient 0.1 : {row}, {row} -> tensor<f64>
+  %gates = moe.expert_load %ids weights(%weights : tensor<?x2xf64>)
+      : tensor<?x2xi32> -> tensor<{EXPERTS}xf64>
+  %list = tensor.expand_shape %gates [[0, 1]] output_shape [1, {EXPERTS}]
+      : tensor<{EXPERTS}xf64> into tensor<1x{EXPERTS}xf64>
+  %importance = moe.aux_loss <importance> %list eps 1.0e-10 coefficient 0.1
+      : tensor<1x{EXPERTS}xf64> -> tensor<f64>"""
     text = write_body(
         body,
         {"x": tokens, "w": weight, "wn": weight, "random": "tensor<3xi64>"},
-        {"load": "tensor<f64>"},
-    )
+        {"load": "tensor<f64>", "importance": "tensor<f64>",
+         "ids": "tensor<?x2xi32>"},
+    )  # fmt: skip
     stream = np.random.default_rng(2)
     given = {
         "x": stream.normal(size=(TOKENS, 3)),
@@ -403,7 +412,7 @@ def test_shazeers_gating():
         "wn": stream.normal(size=(EXPERTS, 3)),
         "random": RANDOM,
     }
-    check(text, given, ["load"], ["x", "w", "wn"])
+    check(text, given, ["load", "importance"], ["x", "w", "wn"])
 
 
 # Rows.

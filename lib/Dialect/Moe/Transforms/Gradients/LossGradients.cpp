@@ -6,7 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mlir/IR/DialectRegistry.h"
+#include "Emit.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Cotangents.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
@@ -74,12 +76,43 @@ struct NoisyLogitsModel
   }
 };
 
+/// A slot's weight has the cotangent of the load of its expert.
+struct ExpertLoadModel
+    : public DifferentiableOpInterface::ExternalModel<ExpertLoadModel,
+                                                      ExpertLoadOp> {
+  LogicalResult buildVJP(Operation *op, ImplicitLocOpBuilder &b,
+                         Cotangents &cotangents) const {
+    auto load = cast<ExpertLoadOp>(op);
+    Value weights = load.getWeights(), slopes = cotangents.of(load.getLoad());
+    int64_t numExperts = load.getLoad().getType().getDimSize(0);
+    Value gradient = mapSlots(
+        b, {load.getIds()}, weights,
+        [&](ImplicitLocOpBuilder &nested, ValueRange in) -> Value {
+          Value count = arith::ConstantOp::create(
+              nested, nested.getI32IntegerAttr(numExperts));
+          Value none =
+              arith::ConstantOp::create(nested, nested.getI32IntegerAttr(0));
+          // Empty slots are below 0, that is, above all as unsigned.
+          Value isExpert = arith::CmpIOp::create(
+              nested, arith::CmpIPredicate::ult, in[0], count);
+          Value id = arith::SelectOp::create(nested, isExpert, in[0], none);
+          id = arith::IndexCastOp::create(nested, nested.getIndexType(), id);
+          Value slope = tensor::ExtractOp::create(nested, slopes, id);
+          return arith::SelectOp::create(nested, isExpert, slope,
+                                         emitSplat(nested, slope, 0.0));
+        });
+    cotangents.add(b, weights, gradient);
+    return success();
+  }
+};
+
 } // namespace
 
 void moe::registerLossGradientModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, MoeDialect *) {
     AuxLossOp::attachInterface<AuxLossModel>(*context);
     LoadLossOp::attachInterface<LoadLossModel>(*context);
+    ExpertLoadOp::attachInterface<ExpertLoadModel>(*context);
     NoisyLogitsOp::attachInterface<NoisyLogitsModel>(*context);
   });
 }
