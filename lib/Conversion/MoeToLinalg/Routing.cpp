@@ -157,15 +157,17 @@ class TopKLowering final : public Lowering<TopKOp> {
 } // namespace
 
 void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
-  patterns.add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
-               TokenLowering<SubsetPartitionOp>,
-               TokenLowering<SubsetMarginalsOp>, TokenLowering<SubsetEntropyOp>,
-               TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
-               TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
-               TokenLowering<UnitRowsOp>, TokenLowering<JitterOp>,
-               TokenLowering<NoisyLogitsOp>, TokenLowering<MixOp>,
-               TokenLowering<RouteVJPOp>, TokenLowering<ScoreVJPOp>>(
-      patterns.getContext());
+  patterns
+      .add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
+           TokenLowering<SubsetPartitionOp>, TokenLowering<SubsetMarginalsOp>,
+           TokenLowering<SubsetEntropyOp>, TokenLowering<SubsetCovarianceOp>,
+           TokenLowering<SubsetSampleOp>, TokenLowering<SubsetLogProbOp>,
+           TokenLowering<PhiloxOp>, TokenLowering<UnitRowsOp>,
+           TokenLowering<JitterOp>, TokenLowering<NoisyLogitsOp>,
+           TokenLowering<MixOp>, TokenLowering<RouteVJPOp>,
+           TokenLowering<ScoreVJPOp>, TokenLowering<NoisyLogitsVJPOp>,
+           TokenLowering<UnitRowsVJPOp>, TokenLowering<SubsetPartitionVJPOp>>(
+          patterns.getContext());
 }
 
 void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {

@@ -24,7 +24,10 @@ void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTensorGradientModels(registry);
   registerExpertGradientModels(registry);
   registerRoutingGradientModels(registry);
+  registerLossGradientModels(registry);
+  registerTokenGradientModels(registry);
   registerVJPTokenBodyModels(registry);
+  registerRowVJPTokenBodyModels(registry);
   registerTopKVJPModel(registry);
   registerSampledVJPModels(registry);
 }

@@ -32,7 +32,10 @@ bool isRowsOp(Operation *op) {
 }
 
 /// A backward reads what a forward saved: there is no gate in front of it.
-bool isBackward(Operation *op) { return isa<RouteVJPOp, ScoreVJPOp>(op); }
+bool isBackward(Operation *op) {
+  return isa<RouteVJPOp, ScoreVJPOp, NoisyLogitsVJPOp, UnitRowsVJPOp,
+             SubsetPartitionVJPOp>(op);
+}
 
 bool isMix(Operation *op) { return isa_and_nonnull<MixOp, MixMatrixOp>(op); }
 

@@ -19,5 +19,7 @@ include "moe/Dialect/Moe/IR/MoeSlotOps.td"
 include "moe/Dialect/Moe/IR/MoeTokenOps.td"
 include "moe/Dialect/Moe/IR/MoeTrainingOps.td"
 include "moe/Dialect/Moe/IR/MoeGradientOps.td"
+include "moe/Dialect/Moe/IR/MoeLossGradientOps.td"
+include "moe/Dialect/Moe/IR/MoeTokenGradientOps.td"
 
 #endif // MOE_DIALECT_MOE_IR_MOEOPS_TD

@@ -30,12 +30,15 @@ void registerBufferizableModels(DialectRegistry &registry);
 void registerTilingModels(DialectRegistry &registry);
 
 /// The backwards of ops: arith and math, tensor and linalg, experts, gates and
-/// routes; and what a token of a backward op is.
+/// routes, losses, rows and subsets; and what a token of a backward op is.
 void registerArithGradientModels(DialectRegistry &registry);
 void registerTensorGradientModels(DialectRegistry &registry);
 void registerExpertGradientModels(DialectRegistry &registry);
 void registerRoutingGradientModels(DialectRegistry &registry);
+void registerLossGradientModels(DialectRegistry &registry);
+void registerTokenGradientModels(DialectRegistry &registry);
 void registerVJPTokenBodyModels(DialectRegistry &registry);
+void registerRowVJPTokenBodyModels(DialectRegistry &registry);
 /// The backwards of routers.
 void registerTopKVJPModel(DialectRegistry &registry);
 void registerSampledVJPModels(DialectRegistry &registry);
