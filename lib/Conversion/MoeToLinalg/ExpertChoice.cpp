@@ -20,6 +20,46 @@ using namespace mlir::moe::tolinalg;
 
 namespace {
 
+Value emitIsToken(ImplicitLocOpBuilder &b, Value id) {
+  return arith::CmpIOp::create(b, arith::CmpIPredicate::sge, id, emitI32(b, 0));
+}
+
+/// The number of experts that took each of some tokens, [T] as i32.
+Value emitCounts(ImplicitLocOpBuilder &b, Value ids, OpFoldResult numTokens) {
+  Value zero = emitIndex(b, 0);
+  Value counts =
+      emitFill(b, emitI32(b, 0), emitList(b, numTokens, b.getI32Type()));
+  return emitLoop(
+      b, zero, emitDim(b, ids, 0), counts, [&](Value expert, ValueRange outer) {
+        return emitLoop(
+            b, zero, emitDim(b, ids, 1), outer,
+            [&](Value slot, ValueRange inner) {
+              Value id = emitRead(b, ids, {expert, slot});
+              return emitIf(b, emitIsToken(b, id), inner, [&] {
+                Value token = emitToIndex(b, id);
+                Value more =
+                    emitAdd(b, emitRead(b, inner[0], token), emitI32(b, 1));
+                return SmallVector<Value>{emitWrite(b, more, inner[0], token)};
+              });
+            });
+      })[0];
+}
+
+/// Softmax of every column over a group's tokens that are not masked.
+Value emitSharesOverTokens(ImplicitLocOpBuilder &b, Value logits, Value mask,
+                           Value begin, Value count) {
+  Value group = emitSliceRows(b, logits, begin, count);
+  auto compute = cast<FloatType>(getElementType(logits));
+  if (mask)
+    group = emitMap(
+        b, {group, emitSliceRows(b, mask, begin, count)}, {{0, 1}, {0}},
+        emitEmptyLike(b, group, compute), [&](ValueRange scalars) -> Value {
+          return arith::SelectOp::create(b, scalars[1], scalars[0],
+                                         emitNegativeInfinity(b, compute));
+        });
+  return emitSoftmax(b, group, /*dim=*/0);
+}
+
 /// Emits the choice; the methods stand in the order of their calls.
 class ExpertChoice {
 public:
@@ -37,7 +77,6 @@ private:
   bool isOverTokens() const { return router.getAxis() == ChoiceAxis::tokens; }
 
   SmallVector<Value> emitGroup(Value begin, Value count, ValueRange carried);
-  Value emitScoresOverTokens(Value begin, Value count);
   Value emitLiveCount(Value begin, Value count);
   Value emitCapacity(Value count);
   void emitRoomCheck();
@@ -87,8 +126,9 @@ SmallVector<Value> ExpertChoice::emitGroup(Value begin, Value count,
                                            ValueRange carried) {
   Value capacity = emitCapacity(count);
   Value base = carried[2], end = emitAdd(b, base, capacity);
-  Value groupScores = isOverTokens() ? emitScoresOverTokens(begin, count)
-                                     : emitSliceRows(b, scores, begin, count);
+  Value groupScores = isOverTokens()
+                          ? emitSharesOverTokens(b, logits, mask, begin, count)
+                          : emitSliceRows(b, scores, begin, count);
   Value taken = capacity;
   if (mask)
     taken = arith::MinUIOp::create(b, capacity, emitLiveCount(begin, count));
@@ -105,19 +145,6 @@ SmallVector<Value> ExpertChoice::emitGroup(Value begin, Value count,
                });
   slots.push_back(end);
   return slots;
-}
-
-/// Softmax of every column over the group's tokens that are not masked.
-Value ExpertChoice::emitScoresOverTokens(Value begin, Value count) {
-  Value group = emitSliceRows(b, logits, begin, count);
-  if (mask)
-    group = emitMap(
-        b, {group, emitSliceRows(b, mask, begin, count)}, {{0, 1}, {0}},
-        emitEmptyLike(b, group, compute), [&](ValueRange scalars) -> Value {
-          return arith::SelectOp::create(b, scalars[1], scalars[0],
-                                         emitNegativeInfinity(b, compute));
-        });
-  return emitSoftmax(b, group, /*dim=*/0);
 }
 
 Value ExpertChoice::emitLiveCount(Value begin, Value count) {
@@ -201,35 +228,13 @@ SmallVector<Value> ExpertChoice::emitColumn(Value expert, Value begin,
 
 /// Weights divided by the number of experts that took their token.
 Value ExpertChoice::emitShares(Value ids, Value weights) {
-  Value zero = emitIndex(b, 0);
   Value counts =
-      emitFill(b, emitI32(b, 0),
-               emitList(b, tensor::getMixedSize(b, b.getLoc(), logits, 0),
-                        b.getI32Type()));
-  auto isToken = [&](Value id) -> Value {
-    return arith::CmpIOp::create(b, arith::CmpIPredicate::sge, id,
-                                 emitI32(b, 0));
-  };
-  counts = emitLoop(
-      b, zero, emitIndex(b, numExperts), counts,
-      [&](Value expert, ValueRange outer) {
-        return emitLoop(
-            b, zero, emitDim(b, ids, 1), outer,
-            [&](Value slot, ValueRange inner) {
-              Value id = emitRead(b, ids, {expert, slot});
-              return emitIf(b, isToken(id), inner, [&] {
-                Value token = emitToIndex(b, id);
-                Value more =
-                    emitAdd(b, emitRead(b, inner[0], token), emitI32(b, 1));
-                return SmallVector<Value>{emitWrite(b, more, inner[0], token)};
-              });
-            });
-      })[0];
+      emitCounts(b, ids, tensor::getMixedSize(b, b.getLoc(), logits, 0));
   Value dest = emitEmptyLike(b, weights, compute);
   return emitElementwise(b, {ids, weights}, dest, [&](ValueRange scalars) {
     // An empty slot has weight 0, which a division by 1 leaves alone. There
     // may be no token at all to read a count of.
-    Value share = emitIf(b, isToken(scalars[0]), emitI32(b, 1), [&] {
+    Value share = emitIf(b, emitIsToken(b, scalars[0]), emitI32(b, 1), [&] {
       return SmallVector<Value>{
           emitRead(b, counts, emitToIndex(b, scalars[0]))};
     })[0];
@@ -237,6 +242,154 @@ Value ExpertChoice::emitShares(Value ids, Value weights) {
     return arith::DivFOp::create(b, scalars[1], divisor).getResult();
   });
 }
+
+//===----------------------------------------------------------------------===//
+// RouteExpertsVJPOp
+//===----------------------------------------------------------------------===//
+
+class ExpertChoiceBackward {
+public:
+  ExpertChoiceBackward(ImplicitLocOpBuilder &b, RouteExpertsVJPOp op)
+      : b(b), op(op), router(cast<ExpertChoiceAttr>(op.getRouter())),
+        mask(op.getTokenMask()),
+        numExperts(emitIndex(b, op.getLogits().getType().getDimSize(1))),
+        compute(getComputeType(
+            b, {op.getLogits(), op.getCotangent(), op.getGradient()})) {}
+
+  Value emit();
+
+private:
+  Value scatterSlopes(Value counts, Value slopes);
+  Value emitPulled(Value low, Value high, Value dest,
+                   llvm::function_ref<SmallVector<Value>(Value)> place,
+                   llvm::function_ref<Value(Value)> readShare,
+                   llvm::function_ref<Value(Value)> isMember);
+
+  ImplicitLocOpBuilder &b;
+  RouteExpertsVJPOp op;
+  ExpertChoiceAttr router;
+  Value mask, numExperts;
+  FloatType compute;
+};
+
+/// The cotangents of the scores.
+Value ExpertChoiceBackward::scatterSlopes(Value counts, Value slopes) {
+  Value zero = emitIndex(b, 0), ids = op.getIds();
+  return emitLoop(
+      b, zero, numExperts, slopes, [&](Value expert, ValueRange outer) {
+        return emitLoop(
+            b, zero, emitDim(b, ids, 1), outer,
+            [&](Value slot, ValueRange inner) {
+              Value id = emitRead(b, ids, {expert, slot});
+              return emitIf(b, emitIsToken(b, id), inner, [&] {
+                Value token = emitToIndex(b, id);
+                Value slope = emitConvert(
+                    b, emitRead(b, op.getCotangent(), {expert, slot}), compute);
+                if (router.getNormalize() == Normalize::sum) {
+                  Value count = emitRead(b, counts, token);
+                  count = arith::SIToFPOp::create(b, compute, count);
+                  slope = arith::DivFOp::create(b, slope, count);
+                }
+                return SmallVector<Value>{
+                    emitWrite(b, slope, inner[0], {token, expert})};
+              });
+            });
+      })[0];
+}
+
+/// The backward of one softmax: dest holds the slopes of its members, which
+/// share * (slope - sum of share * slope) replace.
+Value ExpertChoiceBackward::emitPulled(
+    Value low, Value high, Value dest,
+    llvm::function_ref<SmallVector<Value>(Value)> place,
+    llvm::function_ref<Value(Value)> readShare,
+    llvm::function_ref<Value(Value)> isMember) {
+  auto visit = [&](Value init,
+                   llvm::function_ref<Value(Value at, Value so)> body) {
+    return emitLoop(b, low, high, init, [&](Value at, ValueRange so) {
+      auto run = [&]() -> SmallVector<Value> { return {body(at, so[0])}; };
+      Value member = isMember(at);
+      return member ? emitIf(b, member, so, run) : run();
+    })[0];
+  };
+  Value mean = visit(emitFloat(b, compute, 0.0), [&](Value at, Value so) {
+    Value slope = emitRead(b, dest, place(at));
+    Value term = arith::MulFOp::create(b, readShare(at), slope);
+    return arith::AddFOp::create(b, so, term).getResult();
+  });
+  return visit(dest, [&](Value at, Value so) {
+    Value rest = arith::SubFOp::create(b, emitRead(b, so, place(at)), mean);
+    Value pulled = arith::MulFOp::create(b, readShare(at), rest);
+    return emitWrite(b, pulled, so, place(at));
+  });
+}
+
+Value ExpertChoiceBackward::emit() {
+  Value dest = emitDestinations(b, op)[0], zero = emitIndex(b, 0);
+  Value logits = emitConvertTensor(b, op.getLogits(), compute);
+  Value counts = emitCounts(b, op.getIds(),
+                            tensor::getMixedSize(b, b.getLoc(), logits, 0));
+  Value slopes =
+      emitFill(b, emitFloat(b, compute, 0.0), emitEmptyLike(b, dest, compute));
+  slopes = scatterSlopes(counts, slopes);
+  if (router.getAxis() == ChoiceAxis::experts) {
+    Value shares = emitSoftmax(b, logits, /*dim=*/1);
+    slopes =
+        emitLoop(b, zero, emitDim(b, logits, 0), slopes,
+                 [&](Value token, ValueRange so) -> SmallVector<Value> {
+                   auto place = [&](Value expert) -> SmallVector<Value> {
+                     return {token, expert};
+                   };
+                   // The logits of a token that nobody took may be anything.
+                   Value isTaken = arith::CmpIOp::create(
+                       b, arith::CmpIPredicate::sgt, emitRead(b, counts, token),
+                       emitI32(b, 0));
+                   return emitIf(b, isTaken, so, [&]() -> SmallVector<Value> {
+                     return {emitPulled(
+                         zero, numExperts, so[0], place,
+                         [&](Value expert) {
+                           return emitRead(b, shares, place(expert));
+                         },
+                         [](Value) { return Value(); })};
+                   });
+                 })[0];
+  } else if (router.getAxis() == ChoiceAxis::tokens) {
+    slopes = emitForGroups(
+        b, op->getName().getStringRef(), op.getGroupOffsets(),
+        emitDim(b, logits, 0), slopes,
+        [&](Value begin, Value count, ValueRange carried) {
+          Value shares = emitSharesOverTokens(b, logits, mask, begin, count);
+          return emitLoop(
+              b, zero, numExperts, carried,
+              [&](Value expert, ValueRange so) -> SmallVector<Value> {
+                return {emitPulled(
+                    begin, emitAdd(b, begin, count), so[0],
+                    [&](Value token) -> SmallVector<Value> {
+                      return {token, expert};
+                    },
+                    [&](Value token) {
+                      return emitRead(b, shares,
+                                      {emitSub(b, token, begin), expert});
+                    },
+                    [&](Value token) {
+                      return mask ? emitRead(b, mask, token) : Value();
+                    })};
+              });
+        })[0];
+  }
+  if (getElementType(dest) == compute)
+    return slopes;
+  return emitConvertInto(b, slopes, dest);
+}
+
+class RouteExpertsVJPLowering final : public Lowering<RouteExpertsVJPOp> {
+  using Lowering::Lowering;
+
+  SmallVector<Value> emit(RouteExpertsVJPOp op,
+                          ImplicitLocOpBuilder &b) const override {
+    return {ExpertChoiceBackward(b, op).emit()};
+  }
+};
 
 class RouteExpertsLowering final : public Lowering<RouteExpertsOp> {
   using Lowering::Lowering;
@@ -250,5 +403,6 @@ class RouteExpertsLowering final : public Lowering<RouteExpertsOp> {
 } // namespace
 
 void tolinalg::addExpertChoicePatterns(RewritePatternSet &patterns) {
-  patterns.add<RouteExpertsLowering>(patterns.getContext());
+  patterns.add<RouteExpertsLowering, RouteExpertsVJPLowering>(
+      patterns.getContext());
 }

@@ -166,7 +166,8 @@ void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
            TokenLowering<JitterOp>, TokenLowering<NoisyLogitsOp>,
            TokenLowering<MixOp>, TokenLowering<RouteVJPOp>,
            TokenLowering<ScoreVJPOp>, TokenLowering<NoisyLogitsVJPOp>,
-           TokenLowering<UnitRowsVJPOp>, TokenLowering<SubsetPartitionVJPOp>>(
+           TokenLowering<UnitRowsVJPOp>, TokenLowering<SubsetPartitionVJPOp>,
+           TokenLowering<MixQueryVJPOp>, TokenLowering<MixKeyVJPOp>>(
           patterns.getContext());
 }
 

@@ -25,6 +25,16 @@ namespace {
 // RouteSlotsOp
 //===----------------------------------------------------------------------===//
 
+/// A loop over the tokens that are not masked.
+Value emitLiveRows(ImplicitLocOpBuilder &b, Value mask, Value begin, Value end,
+                   Value init,
+                   llvm::function_ref<Value(Value token, Value so)> body) {
+  return emitLoop(b, begin, end, init, [&](Value token, ValueRange so) {
+    auto run = [&]() -> SmallVector<Value> { return {body(token, so[0])}; };
+    return mask ? emitIf(b, emitRead(b, mask, token), so, run) : run();
+  })[0];
+}
+
 /// Softmax down the columns of each group, and along the rows.
 class SlotRouting {
 public:
@@ -58,12 +68,7 @@ private:
 Value SlotRouting::emitLiveLoop(
     Value begin, Value end, Value init,
     llvm::function_ref<Value(Value token, Value so)> body) {
-  return emitLoop(b, begin, end, init, [&](Value token, ValueRange so) {
-    auto run = [&]() -> SmallVector<Value> { return {body(token, so[0])}; };
-    if (!op.getTokenMask())
-      return run();
-    return emitIf(b, emitRead(b, op.getTokenMask(), token), so, run);
-  })[0];
+  return emitLiveRows(b, op.getTokenMask(), begin, end, init, body);
 }
 
 /// The shares of one group's tokens, in `powers` [T, S].
@@ -256,76 +261,209 @@ class SoftDispatchLowering final : public Lowering<SoftDispatchOp> {
   }
 };
 
-/// Per group a product of its tokens' weights with its slots' rows.
+/// The rows of a group's slots, [1, S, D].
+template <typename OpTy>
+Value emitSlots(ImplicitLocOpBuilder &b, OpTy op, int64_t slots, Value group) {
+  Value rows = op.getRows();
+  Type element = getElementType(rows);
+  int64_t width = op.getRows().getType().getDimSize(1);
+  auto numExperts = static_cast<int64_t>(op.getNumExperts());
+  auto slotsType = RankedTensorType::get({1, slots, width}, element);
+  if (!op.getGroupOffsets()) {
+    auto type = RankedTensorType::get({slots, width}, element);
+    if (rows.getType() != type)
+      rows = tensor::CastOp::create(b, type, rows);
+    return tensor::ExpandShapeOp::create(
+        b, slotsType, rows, ArrayRef<ReassociationIndices>{{0, 1}, {2}});
+  }
+  // By expert, group, slot: those of one group, expert after expert.
+  int64_t own = slots / numExperts;
+  Value numGroups = getValueOrCreateConstantIndexOp(
+      b, b.getLoc(), getNumGroups(b, op.getGroupOffsets()));
+  Value rowsOfExpert = arith::MulIOp::create(b, numGroups, emitIndex(b, own));
+  Value place = arith::MulIOp::create(b, group, emitIndex(b, own));
+  Value gathered =
+      tensor::EmptyOp::create(b, ArrayRef<int64_t>{slots, width}, element);
+  gathered = emitLoop(
+      b, emitIndex(b, 0), emitIndex(b, numExperts), gathered,
+      [&](Value expert, ValueRange so) -> SmallVector<Value> {
+        Value first =
+            emitAdd(b, arith::MulIOp::create(b, expert, rowsOfExpert), place);
+        Value block = emitSliceRows(b, rows, first, b.getIndexAttr(own));
+        Value at = arith::MulIOp::create(b, expert, emitIndex(b, own));
+        return {emitInsertRows(b, block, so[0], at, b.getIndexAttr(own))};
+      })[0];
+  return tensor::ExpandShapeOp::create(
+      b, slotsType, gathered, ArrayRef<ReassociationIndices>{{0, 1}, {2}});
+}
+
+/// lhs [n, S] times the rows, or lhs [n, D] times their transpose.
+Value emitProduct(ImplicitLocOpBuilder &b, Value lhs, Value slots, bool inOut,
+                  Value dest) {
+  GroupedProduct product;
+  product.lhs = {lhs};
+  product.weights = {slots};
+  product.inOut = inOut;
+  return emitGroupedSum(b, product, dest);
+}
+
+/// Per group a product of its tokens' rows with those of its slots, or with
+/// their transpose; `slots` is S.
+template <typename OpTy>
+Value emitSlotGroups(ImplicitLocOpBuilder &b, OpTy op, int64_t slots,
+                     Value tokens, bool inOut) {
+  Value dest = emitDestinations(b, op)[0];
+  // The number of the group counts up beside the result.
+  return emitForGroups(
+      b, op->getName().getStringRef(), op.getGroupOffsets(),
+      emitDim(b, tokens, 0), {dest, emitIndex(b, 0)},
+      [&](Value begin, Value count, ValueRange so) -> SmallVector<Value> {
+        Value rows = emitSliceRows(b, so[0], begin, count);
+        rows = emitProduct(b, emitSliceRows(b, tokens, begin, count),
+                           emitSlots(b, op, slots, so[1]), inOut, rows);
+        return {emitInsertRows(b, rows, so[0], begin, count),
+                emitAdd(b, so[1], emitIndex(b, 1))};
+      })[0];
+}
+
 class SoftCombineLowering final : public Lowering<SoftCombineOp> {
   using Lowering::Lowering;
 
   SmallVector<Value> emit(SoftCombineOp op,
                           ImplicitLocOpBuilder &b) const override {
-    Value dest = emitDestinations(b, op)[0];
-    // The number of the group counts up beside the result.
-    return {emitForGroups(
-        b, op->getName().getStringRef(), op.getGroupOffsets(),
-        emitDim(b, op.getCombine(), 0), {dest, emitIndex(b, 0)},
-        [&](Value begin, Value count, ValueRange so) -> SmallVector<Value> {
-          Value rows = emitSliceRows(b, so[0], begin, count);
-          rows = emitProduct(b, emitSliceRows(b, op.getCombine(), begin, count),
-                             emitSlots(b, op, so[1]), rows);
-          return {emitInsertRows(b, rows, so[0], begin, count),
-                  emitAdd(b, so[1], emitIndex(b, 1))};
-        })[0]};
+    return {emitSlotGroups(b, op, op.getCombine().getType().getDimSize(1),
+                           op.getCombine(), /*inOut=*/true)};
   }
+};
 
-  /// The rows of a group's slots, [1, S, D].
-  static Value emitSlots(ImplicitLocOpBuilder &b, SoftCombineOp op,
-                         Value group) {
-    Value rows = op.getRows();
-    Type element = getElementType(rows);
-    int64_t slots = op.getCombine().getType().getDimSize(1);
-    int64_t width = op.getOutput().getType().getDimSize(1);
-    auto numExperts = static_cast<int64_t>(op.getNumExperts());
-    auto slotsType = RankedTensorType::get({1, slots, width}, element);
-    if (!op.getGroupOffsets()) {
-      auto type = RankedTensorType::get({slots, width}, element);
-      if (rows.getType() != type)
-        rows = tensor::CastOp::create(b, type, rows);
-      return tensor::ExpandShapeOp::create(
-          b, slotsType, rows, ArrayRef<ReassociationIndices>{{0, 1}, {2}});
-    }
-    // By expert, group, slot: those of one group, expert after expert.
-    int64_t own = slots / numExperts;
-    Value numGroups = getValueOrCreateConstantIndexOp(
-        b, b.getLoc(), getNumGroups(b, op.getGroupOffsets()));
-    Value rowsOfExpert = arith::MulIOp::create(b, numGroups, emitIndex(b, own));
-    Value place = arith::MulIOp::create(b, group, emitIndex(b, own));
-    Value gathered =
-        tensor::EmptyOp::create(b, ArrayRef<int64_t>{slots, width}, element);
-    gathered = emitLoop(
-        b, emitIndex(b, 0), emitIndex(b, numExperts), gathered,
-        [&](Value expert, ValueRange so) -> SmallVector<Value> {
-          Value first =
-              emitAdd(b, arith::MulIOp::create(b, expert, rowsOfExpert), place);
-          Value block = emitSliceRows(b, rows, first, b.getIndexAttr(own));
-          Value at = arith::MulIOp::create(b, expert, emitIndex(b, own));
-          return {emitInsertRows(b, block, so[0], at, b.getIndexAttr(own))};
-        })[0];
-    return tensor::ExpandShapeOp::create(
-        b, slotsType, gathered, ArrayRef<ReassociationIndices>{{0, 1}, {2}});
+class SoftDotsLowering final : public Lowering<SoftDotsOp> {
+  using Lowering::Lowering;
+
+  SmallVector<Value> emit(SoftDotsOp op,
+                          ImplicitLocOpBuilder &b) const override {
+    return {emitSlotGroups(b, op, op.getDots().getType().getDimSize(1),
+                           op.getTokens(), /*inOut=*/false)};
   }
+};
 
-  static Value emitProduct(ImplicitLocOpBuilder &b, Value lhs, Value slots,
-                           Value dest) {
-    GroupedProduct product;
-    product.lhs = {lhs};
-    product.weights = {slots};
-    product.inOut = true;
-    return emitGroupedSum(b, product, dest);
+//===----------------------------------------------------------------------===//
+// RouteSlotsVJPOp
+//===----------------------------------------------------------------------===//
+
+/// The softmax along the rows, then those down the columns of each group.
+class SlotRoutingBackward {
+public:
+  SlotRoutingBackward(ImplicitLocOpBuilder &b, RouteSlotsVJPOp op)
+      : b(b), op(op), mask(op.getTokenMask()),
+        compute(getComputeType(b, {op.getDispatch(), op.getCombine(),
+                                   op.getDDispatch(), op.getDCombine(),
+                                   op.getGradient()})) {}
+
+  Value emit();
+
+private:
+  Value emitZeros() {
+    int64_t slots = op.getDispatch().getType().getDimSize(1);
+    return emitFill(b, emitFloat(b, compute, 0.0),
+                    emitList(b, b.getIndexAttr(slots), compute));
+  }
+  Value emitLiveLoop(Value begin, Value end, Value init,
+                     llvm::function_ref<Value(Value token, Value so)> body);
+  Value pullRow(Value token);
+  Value pullColumns(Value begin, Value end, Value sums);
+
+  ImplicitLocOpBuilder &b;
+  RouteSlotsVJPOp op;
+  Value mask;
+  FloatType compute;
+};
+
+Value SlotRoutingBackward::emitLiveLoop(
+    Value begin, Value end, Value init,
+    llvm::function_ref<Value(Value token, Value so)> body) {
+  return emitLiveRows(b, mask, begin, end, init, body);
+}
+
+/// C (dC - sum of C dC) of one token.
+Value SlotRoutingBackward::pullRow(Value token) {
+  Value share = emitSliceRow(b, op.getCombine(), token);
+  Value slope = emitSliceRow(b, op.getDCombine(), token);
+  Value zero = emitIndex(b, 0);
+  Value mean =
+      emitLoop(b, zero, emitDim(b, share, 0), emitFloat(b, compute, 0.0),
+               [&](Value slot, ValueRange so) -> SmallVector<Value> {
+                 Value term = arith::MulFOp::create(
+                     b, emitConvert(b, emitRead(b, share, slot), compute),
+                     emitConvert(b, emitRead(b, slope, slot), compute));
+                 return {arith::AddFOp::create(b, so[0], term)};
+               })[0];
+  return emitElementwise(
+      b, {share, slope}, emitZeros(), [&](ValueRange in) -> Value {
+        Value rest =
+            arith::SubFOp::create(b, emitConvert(b, in[1], compute), mean);
+        return arith::MulFOp::create(b, emitConvert(b, in[0], compute), rest);
+      });
+}
+
+/// Adds D (dD - sum of D dD) of one group's tokens to `sums` [T, S].
+Value SlotRoutingBackward::pullColumns(Value begin, Value end, Value sums) {
+  Value shares = op.getDispatch(), slopes = op.getDDispatch();
+  auto emitTerm = [&](Value share, Value slope) -> Value {
+    return arith::MulFOp::create(b, emitConvert(b, share, compute), slope);
+  };
+  Value means =
+      emitLiveLoop(begin, end, emitZeros(), [&](Value token, Value so) {
+        // The last scalar is what stands in the destination.
+        return emitElementwise(
+            b, {emitSliceRow(b, shares, token), emitSliceRow(b, slopes, token)},
+            so, [&](ValueRange in) -> Value {
+              Value term = emitTerm(in[0], emitConvert(b, in[1], compute));
+              return arith::AddFOp::create(b, in[2], term);
+            });
+      });
+  return emitLiveLoop(begin, end, sums, [&](Value token, Value so) {
+    Value row = emitElementwise(
+        b,
+        {emitSliceRow(b, shares, token), emitSliceRow(b, slopes, token), means},
+        emitSliceRow(b, so, token), [&](ValueRange in) -> Value {
+          Value rest =
+              arith::SubFOp::create(b, emitConvert(b, in[1], compute), in[2]);
+          return arith::AddFOp::create(b, in[3], emitTerm(in[0], rest));
+        });
+    return emitInsertRow(b, row, so, token);
+  });
+}
+
+Value SlotRoutingBackward::emit() {
+  Value dest = emitDestinations(b, op)[0];
+  Value numTokens = emitDim(b, op.getDispatch(), 0);
+  // A masked token's row stays zero.
+  Value sums =
+      emitFill(b, emitFloat(b, compute, 0.0), emitEmptyLike(b, dest, compute));
+  sums = emitLiveLoop(emitIndex(b, 0), numTokens, sums,
+                      [&](Value token, Value so) {
+                        return emitInsertRow(b, pullRow(token), so, token);
+                      });
+  sums = emitForGroups(
+      b, op->getName().getStringRef(), op.getGroupOffsets(), numTokens, sums,
+      [&](Value begin, Value count, ValueRange so) -> SmallVector<Value> {
+        return {pullColumns(begin, emitAdd(b, begin, count), so[0])};
+      })[0];
+  return emitConvertInto(b, sums, dest);
+}
+
+class RouteSlotsVJPLowering final : public Lowering<RouteSlotsVJPOp> {
+  using Lowering::Lowering;
+
+  SmallVector<Value> emit(RouteSlotsVJPOp op,
+                          ImplicitLocOpBuilder &b) const override {
+    return {SlotRoutingBackward(b, op).emit()};
   }
 };
 
 } // namespace
 
 void tolinalg::addSlotPatterns(RewritePatternSet &patterns) {
-  patterns.add<RouteSlotsLowering, SoftDispatchLowering, SoftCombineLowering>(
-      patterns.getContext());
+  patterns.add<RouteSlotsLowering, SoftDispatchLowering, SoftCombineLowering,
+               SoftDotsLowering, RouteSlotsVJPLowering>(patterns.getContext());
 }

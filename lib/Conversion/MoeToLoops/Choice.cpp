@@ -218,6 +218,95 @@ struct LowerRouteExperts : public OpRewritePattern<RouteExpertsOp> {
 };
 
 //===----------------------------------------------------------------------===//
+// RouteExpertsVJPOp
+//===----------------------------------------------------------------------===//
+
+struct LowerRouteExpertsVJP : public OpRewritePattern<RouteExpertsVJPOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(RouteExpertsVJPOp op,
+                                PatternRewriter &rewriter) const override {
+    LoopBuilder b(op, rewriter);
+    auto rule = cast<ExpertChoiceAttr>(op.getRouter());
+    Value logits = b.input(op.getLogits()), mask = b.input(op.getTokenMask());
+    Value offsets = b.input(op.getGroupOffsets());
+    Value numTokens = b.size(logits, 0), numExperts = b.size(logits, 1);
+    if (offsets)
+      b.checkGroups(op, offsets, numTokens);
+    Value gradient =
+        b.output(op.getGradient().getType(), reifyShapes(op, b)[0]);
+    Value scores = b.scratch(b.getComputeType(), {numTokens, numExperts});
+    Value slopes = b.scratch(b.getComputeType(), {numTokens, numExperts});
+    Value counts = b.scratch(b.getIndexType(), numTokens);
+    b.fill(gradient, b.real(0.0));
+    b.fill(slopes, b.real(0.0));
+    b.fill(counts, b.index(0));
+    scatterSlopes(b, op, rule, slopes, counts);
+
+    auto write = [&](Value t, Value e, Value value) {
+      b.store(value, gradient, {t, e});
+    };
+    if (rule.getAxis() == ChoiceAxis::given) {
+      b.loopAll(gradient, [&](ValueRange at) {
+        write(at[0], at[1], b.load(slopes, at));
+      });
+    } else if (rule.getAxis() == ChoiceAxis::experts) {
+      b.loop(numTokens, [&](Value t) {
+        b.when(b.less(b.index(0), b.load(counts, t)), [&] {
+          b.softmax(
+              b.index(0), numExperts, /*isMember=*/nullptr,
+              [&](Value e) { return b.load(logits, {t, e}); },
+              [&](Value e, Value share) { b.store(share, scores, {t, e}); });
+          b.pullSoftmax(
+              b.index(0), numExperts, /*isMember=*/nullptr,
+              [&](Value e) { return b.load(scores, {t, e}); },
+              [&](Value e) { return b.load(slopes, {t, e}); },
+              [&](Value e, Value pulled) { write(t, e, pulled); });
+        });
+      });
+    } else {
+      b.loopGroups(offsets, numTokens, [&](Value low, Value high) {
+        auto isLive = [&](Value t) { return b.isLive(mask, t); };
+        b.loop(numExperts, [&](Value e) {
+          b.softmax(
+              low, high, isLive,
+              [&](Value t) { return b.load(logits, {t, e}); },
+              [&](Value t, Value share) { b.store(share, scores, {t, e}); });
+          b.pullSoftmax(
+              low, high, isLive,
+              [&](Value t) { return b.load(scores, {t, e}); },
+              [&](Value t) { return b.load(slopes, {t, e}); },
+              [&](Value t, Value pulled) { write(t, e, pulled); });
+        });
+      });
+    }
+    rewriter.replaceOp(op, b.tensorOf(gradient, op.getGradient().getType()));
+    return success();
+  }
+
+  /// The cotangents of the scores, and how many experts took a token.
+  static void scatterSlopes(LoopBuilder &b, RouteExpertsVJPOp op,
+                            ExpertChoiceAttr rule, Value slopes, Value counts) {
+    Value ids = b.input(op.getIds()), cotangent = b.input(op.getCotangent());
+    auto visit = [&](llvm::function_ref<void(ValueRange, Value)> body) {
+      b.loopAll(ids, [&](ValueRange at) {
+        Value t = b.load(ids, at);
+        b.when(b.lessEqual(b.index(0), t), [&] { body(at, t); });
+      });
+    };
+    visit([&](ValueRange, Value t) {
+      b.store(b.add(b.load(counts, t), b.index(1)), counts, t);
+    });
+    visit([&](ValueRange at, Value t) {
+      Value slope = b.load(cotangent, at);
+      if (rule.getNormalize() == Normalize::sum)
+        slope = b.div(slope, b.toReal(b.load(counts, t)));
+      b.store(slope, slopes, {t, at[0]});
+    });
+  }
+};
+
+//===----------------------------------------------------------------------===//
 // LimitCapacityOp
 //===----------------------------------------------------------------------===//
 
@@ -340,5 +429,6 @@ struct LowerLimitCapacity : public OpRewritePattern<LimitCapacityOp> {
 } // namespace
 
 void loops::populateChoicePatterns(RewritePatternSet &patterns) {
-  patterns.add<LowerRouteExperts, LowerLimitCapacity>(patterns.getContext());
+  patterns.add<LowerRouteExpertsVJP, LowerRouteExperts, LowerLimitCapacity>(
+      patterns.getContext());
 }

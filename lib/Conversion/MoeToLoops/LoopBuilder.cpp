@@ -384,6 +384,26 @@ void LoopBuilder::softmax(Value low, Value high,
   });
 }
 
+void LoopBuilder::pullSoftmax(
+    Value low, Value high, llvm::function_ref<Value(Value)> isMember,
+    llvm::function_ref<Value(Value)> share,
+    llvm::function_ref<Value(Value)> slope,
+    llvm::function_ref<void(Value at, Value pulled)> write) {
+  Value mean = sum(low, high, [&](Value at) {
+    auto product = [&] { return mul(share(at), slope(at)); };
+    return isMember
+               ? pick(compute, isMember(at), product, [&] { return real(0.0); })
+               : product();
+  });
+  loop(low, high, [&](Value at) {
+    auto pull = [&] { write(at, mul(share(at), sub(slope(at), mean))); };
+    if (isMember)
+      when(isMember(at), pull);
+    else
+      pull();
+  });
+}
+
 Value LoopBuilder::sigmoid(Value x) {
   // The exponential never overflows: of x or of -x, whichever is negative.
   Value distance = math::AbsFOp::create(*this, x);

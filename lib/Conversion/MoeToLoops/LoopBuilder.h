@@ -143,6 +143,14 @@ public:
                llvm::function_ref<Value(Value)> read,
                llvm::function_ref<void(Value at, Value share)> write);
 
+  /// The backward of a softmax: share (slope - the sum of share * slope) of
+  /// each of its members, as `softmax` knows them.
+  void pullSoftmax(Value low, Value high,
+                   llvm::function_ref<Value(Value)> isMember,
+                   llvm::function_ref<Value(Value)> share,
+                   llvm::function_ref<Value(Value)> slope,
+                   llvm::function_ref<void(Value at, Value pulled)> write);
+
   /// 1 / (1 + exp(-x)), accurate on both sides.
   Value sigmoid(Value x);
   /// cap * tanh(x / cap); x where cap is 0.

@@ -185,10 +185,88 @@ struct LowerSoftCombine : public OpRewritePattern<SoftCombineOp> {
   }
 };
 
+struct LowerSoftDots : public OpRewritePattern<SoftDotsOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(SoftDotsOp op,
+                                PatternRewriter &rewriter) const override {
+    LoopBuilder b(op, rewriter);
+    Value tokens = b.input(op.getTokens()), rows = b.input(op.getRows());
+    Value offsets = b.input(op.getGroupOffsets());
+    Value dots = b.output(op.getDots().getType(), reifyShapes(op, b)[0]);
+    Value numSlots = b.size(dots, 1);
+    SlotOrder order(b, offsets, numSlots, op.getNumExperts());
+    loopNumberedGroups(
+        b, op, offsets, b.size(tokens, 0),
+        [&](Value group, Value low, Value high) {
+          b.loop(low, high, [&](Value t) {
+            b.loop(numSlots, [&](Value s) {
+              Value row = order.rowOf(b, group, s);
+              Value sum =
+                  b.sum(b.index(0), b.size(tokens, 1), [&](Value place) {
+                    return b.mul(b.load(tokens, {t, place}),
+                                 b.load(rows, {row, place}));
+                  });
+              b.store(sum, dots, {t, s});
+            });
+          });
+        });
+    rewriter.replaceOp(op, b.tensorOf(dots, op.getDots().getType()));
+    return success();
+  }
+};
+
+struct LowerRouteSlotsVJP : public OpRewritePattern<RouteSlotsVJPOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(RouteSlotsVJPOp op,
+                                PatternRewriter &rewriter) const override {
+    LoopBuilder b(op, rewriter);
+    Value dispatch = b.input(op.getDispatch());
+    Value combine = b.input(op.getCombine());
+    Value dDispatch = b.input(op.getDDispatch());
+    Value dCombine = b.input(op.getDCombine());
+    Value mask = b.input(op.getTokenMask());
+    Value offsets = b.input(op.getGroupOffsets());
+    Value numTokens = b.size(dispatch, 0), numSlots = b.size(dispatch, 1);
+    if (offsets)
+      b.checkGroups(op, offsets, numTokens);
+    Value gradient =
+        b.output(op.getGradient().getType(), reifyShapes(op, b)[0]);
+    // The sum rounds once.
+    Value sums = b.scratch(b.getComputeType(), {numTokens, numSlots});
+    b.fill(sums, b.real(0.0));
+    b.loop(numTokens, [&](Value t) {
+      b.when(b.isLive(mask, t), [&] {
+        b.pullSoftmax(
+            b.index(0), numSlots, /*isMember=*/nullptr,
+            [&](Value s) { return b.load(combine, {t, s}); },
+            [&](Value s) { return b.load(dCombine, {t, s}); },
+            [&](Value s, Value pulled) { b.store(pulled, sums, {t, s}); });
+      });
+    });
+    b.loopGroups(offsets, numTokens, [&](Value low, Value high) {
+      b.loop(numSlots, [&](Value s) {
+        b.pullSoftmax(
+            low, high, [&](Value t) { return b.isLive(mask, t); },
+            [&](Value t) { return b.load(dispatch, {t, s}); },
+            [&](Value t) { return b.load(dDispatch, {t, s}); },
+            [&](Value t, Value pulled) {
+              b.store(b.add(b.load(sums, {t, s}), pulled), sums, {t, s});
+            });
+      });
+    });
+    b.loopAll(gradient,
+              [&](ValueRange at) { b.store(b.load(sums, at), gradient, at); });
+    rewriter.replaceOp(op, b.tensorOf(gradient, op.getGradient().getType()));
+    return success();
+  }
+};
+
 } // namespace
 
 void loops::populateSlotPatterns(RewritePatternSet &patterns) {
-  patterns
-      .add<LowerUnitRows, LowerRouteSlots, LowerSoftDispatch, LowerSoftCombine>(
-          patterns.getContext());
+  patterns.add<LowerUnitRows, LowerRouteSlots, LowerSoftDispatch,
+               LowerSoftCombine, LowerSoftDots, LowerRouteSlotsVJP>(
+      patterns.getContext());
 }

@@ -21,12 +21,8 @@ static LogicalResult verifyTokens(OpTy op, StringRef label,
   appendDim(seen, "mask", op.getTokenMask(), 0);
   seeing.push_back({"result", dimOf(op.getMixed(), 0)});
   appendDim(seeing, "posterior", op.getPosterior(), 0);
-  if (!op.getFirstToken()) {
-    seen.append(seeing);
-    return verifySameDim(op, label, "T", seen);
-  }
-  return success(succeeded(verifySameDim(op, label, "T", seen)) &&
-                 succeeded(verifySameDim(op, label, "rows", seeing)));
+  return verifyTokensOfMix(op, label, static_cast<bool>(op.getFirstToken()),
+                           seen, seeing);
 }
 
 template <typename OpTy>
@@ -46,27 +42,13 @@ LogicalResult MixOp::verify() {
                           {{"query", dimOf(getQuery(), 0)}})))
     return failure();
   auto heads = static_cast<int64_t>(getHeads());
-  if (heads < 1)
-    return emitOpError("has ") << heads << " heads (mix_c3)";
   SmallVector<NamedDim> counts = {{"the op", heads}};
   appendDim(counts, "posterior", getPosterior(), 1);
-  if (failed(verifySameStaticDim(*this, "mix_c3", "heads", counts)))
+  if (failed(verifyHeads(*this, "mix_c3", counts)) ||
+      failed(verifyHeadWidths(*this, "mix_c4", heads, dimOf(getQuery(), 1),
+                              dimOf(getKey(), 1))))
     return failure();
-  int64_t query = dimOf(getQuery(), 1), key = dimOf(getKey(), 1);
-  if (ShapedType::isDynamic(query) || ShapedType::isDynamic(key))
-    return emitOpError("query and key need static widths (mix_c4)");
-  if (query < heads || query % heads != 0)
-    return emitOpError("query has ")
-           << query << " columns, which are no " << heads << " heads (mix_c4)";
-  int64_t width = query / heads;
-  if (key < width || key % width != 0 || heads % (key / width) != 0)
-    return emitOpError("key has ")
-           << key << " columns; heads of " << width << " columns that divide "
-           << heads << " heads are needed (mix_c4)";
-  double scale = getScale().convertToDouble();
-  if (!getScale().isFinite() || scale <= 0.0)
-    return emitOpError("scale is not finite and positive (mix_c5)");
-  return success();
+  return verifyScale(*this, "mix_c5", getScale());
 }
 
 LogicalResult MixOp::reifyResultShapes(OpBuilder &b,
@@ -85,14 +67,9 @@ LogicalResult MixMatrixOp::verify() {
                           {{"matrices' last axis", dimOf(getMatrices(), 2)}},
                           {{"matrices", dimOf(getMatrices(), 1)}})))
     return failure();
-  int64_t heads = dimOf(getMatrices(), 0);
-  SmallVector<NamedDim> counts = {{"matrices", heads}};
+  SmallVector<NamedDim> counts = {{"matrices", dimOf(getMatrices(), 0)}};
   appendDim(counts, "posterior", getPosterior(), 1);
-  if (failed(verifySameStaticDim(*this, "mix_matrix_c3", "heads", counts)))
-    return failure();
-  if (heads < 1)
-    return emitOpError("has ") << heads << " heads (mix_matrix_c3)";
-  return success();
+  return verifyHeads(*this, "mix_matrix_c3", counts);
 }
 
 LogicalResult

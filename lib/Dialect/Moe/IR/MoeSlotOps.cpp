@@ -101,30 +101,6 @@ RouteSlotsOp::reifyResultShapes(OpBuilder &b,
 // SoftDispatchOp, SoftCombineOp
 //===----------------------------------------------------------------------===//
 
-/// Experts, and S as whole slots of them.
-static LogicalResult verifySlots(Operation *op, StringRef label,
-                                 int64_t numExperts, int64_t slots) {
-  if (failed(verifyNumExperts(op, label, numExperts)))
-    return failure();
-  if (ShapedType::isDynamic(slots) || slots < 1 || slots % numExperts != 0)
-    return op->emitOpError("has S = ")
-           << describeDim(slots) << ", which are no slots of " << numExperts
-           << " experts (" << label << ")";
-  return success();
-}
-
-/// G * S against the rows.
-static LogicalResult verifyRows(Operation *op, StringRef label, Value offsets,
-                                int64_t slots, Value rows) {
-  int64_t groups = offsets ? lessOne(dimOf(offsets, 0)) : 1;
-  int64_t count = mulDim(groups, slots);
-  if (count > kMaxCount)
-    return op->emitOpError()
-           << "has more slots than i32 offsets count (" << label << ")";
-  return verifySameDim(op, label, "G * S",
-                       {{"the slots", count}, {"rows", dimOf(rows, 0)}});
-}
-
 LogicalResult SoftDispatchOp::verify() {
   int64_t slots = dimOf(getDispatch(), 1);
   auto experts = static_cast<int64_t>(getNumExperts());
@@ -135,8 +111,8 @@ LogicalResult SoftDispatchOp::verify() {
           *this, "soft_dispatch_c2", "D",
           {{"input", dimOf(getInput(), 1)}, {"rows", dimOf(getRows(), 1)}})) ||
       failed(verifySlots(*this, "soft_dispatch_c3", experts, slots)) ||
-      failed(verifyRows(*this, "soft_dispatch_c4", getGroupOffsets(), slots,
-                        getRows())))
+      failed(verifySlotRows(*this, "soft_dispatch_c4", getGroupOffsets(), slots,
+                            getRows())))
     return failure();
   return verifySameStaticDim(
       *this, "soft_dispatch_c5", "length",
@@ -178,8 +154,8 @@ LogicalResult SoftCombineOp::verify() {
       failed(verifySlots(*this, "soft_combine_c3",
                          static_cast<int64_t>(getNumExperts()), slots)))
     return failure();
-  return verifyRows(*this, "soft_combine_c4", getGroupOffsets(), slots,
-                    getRows());
+  return verifySlotRows(*this, "soft_combine_c4", getGroupOffsets(), slots,
+                        getRows());
 }
 
 LogicalResult

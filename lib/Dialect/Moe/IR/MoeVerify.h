@@ -147,6 +147,79 @@ inline bool isFiniteNotNegative(double value) {
   return value >= 0.0 && value <= std::numeric_limits<double>::max();
 }
 
+/// Experts, and S as whole slots of them.
+inline LogicalResult verifySlots(Operation *op, StringRef label,
+                                 int64_t numExperts, int64_t slots) {
+  if (failed(verifyNumExperts(op, label, numExperts)))
+    return failure();
+  if (ShapedType::isDynamic(slots) || slots < 1 || slots % numExperts != 0)
+    return op->emitOpError("has S = ")
+           << describeDim(slots) << ", which are no slots of " << numExperts
+           << " experts (" << label << ")";
+  return success();
+}
+
+/// The rows of the slots of all groups, G * S.
+inline LogicalResult verifySlotRows(Operation *op, StringRef label,
+                                    Value offsets, int64_t slots, Value rows) {
+  int64_t groups = offsets ? lessOne(dimOf(offsets, 0)) : 1;
+  int64_t count = mulDim(groups, slots);
+  if (count > kMaxCount)
+    return op->emitOpError()
+           << "has more slots than i32 offsets count (" << label << ")";
+  return verifySameDim(op, label, "G * S",
+                       {{"the slots", count}, {"rows", dimOf(rows, 0)}});
+}
+
+/// The numbers of columns of query and key, as whole heads.
+inline LogicalResult verifyHeadWidths(Operation *op, StringRef label,
+                                      int64_t heads, int64_t query,
+                                      int64_t key) {
+  if (ShapedType::isDynamic(query) || ShapedType::isDynamic(key))
+    return op->emitOpError("query and key need static widths (")
+           << label << ")";
+  if (query < heads || query % heads != 0)
+    return op->emitOpError("query has ") << query << " columns, which are no "
+                                         << heads << " heads (" << label << ")";
+  int64_t width = query / heads;
+  if (key < width || key % width != 0 || heads % (key / width) != 0)
+    return op->emitOpError("key has ")
+           << key << " columns; heads of " << width << " columns that divide "
+           << heads << " heads are needed (" << label << ")";
+  return success();
+}
+
+/// A factor of similarities.
+inline LogicalResult verifyScale(Operation *op, StringRef label,
+                                 const APFloat &scale) {
+  if (scale.isFinite() && scale.convertToDouble() > 0.0)
+    return success();
+  return op->emitOpError("scale is not finite and positive (") << label << ")";
+}
+
+/// At least one head, and as many of all.
+inline LogicalResult verifyHeads(Operation *op, StringRef label,
+                                 ArrayRef<NamedDim> counts) {
+  if (failed(verifySameStaticDim(op, label, "heads", counts)))
+    return failure();
+  if (counts.front().size < 1)
+    return op->emitOpError("has ")
+           << counts.front().size << " heads (" << label << ")";
+  return success();
+}
+
+/// T of what is seen and of what sees; with `from` they are two numbers.
+inline LogicalResult verifyTokensOfMix(Operation *op, StringRef label,
+                                       bool isTile, SmallVector<NamedDim> seen,
+                                       ArrayRef<NamedDim> seeing) {
+  if (!isTile) {
+    llvm::append_range(seen, seeing);
+    return verifySameDim(op, label, "T", seen);
+  }
+  return success(succeeded(verifySameDim(op, label, "T", seen)) &&
+                 succeeded(verifySameDim(op, label, "rows", seeing)));
+}
+
 /// Appends a dimension for each optional operand that is present.
 inline void appendDim(SmallVectorImpl<NamedDim> &dims, StringRef owner,
                       Value value, unsigned dim) {

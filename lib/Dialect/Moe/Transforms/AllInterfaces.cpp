@@ -28,6 +28,10 @@ void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTokenGradientModels(registry);
   registerVJPTokenBodyModels(registry);
   registerRowVJPTokenBodyModels(registry);
+  registerMixedGradientModels(registry);
+  registerMixVJPTokenBodyModels(registry);
   registerTopKVJPModel(registry);
   registerSampledVJPModels(registry);
+  registerTopTwoVJPModels(registry);
+  registerProductKeysVJPModel(registry);
 }

@@ -34,7 +34,7 @@ bool isRowsOp(Operation *op) {
 /// A backward reads what a forward saved: there is no gate in front of it.
 bool isBackward(Operation *op) {
   return isa<RouteVJPOp, ScoreVJPOp, NoisyLogitsVJPOp, UnitRowsVJPOp,
-             SubsetPartitionVJPOp>(op);
+             SubsetPartitionVJPOp, MixQueryVJPOp, MixKeyVJPOp>(op);
 }
 
 bool isMix(Operation *op) { return isa_and_nonnull<MixOp, MixMatrixOp>(op); }
@@ -63,7 +63,7 @@ public:
 
   /// The op that could run in one loop with `op`, tile by tile, or null.
   static Operation *getFeeder(Operation *op) {
-    if (isMix(op) || op->getNumOperands() == 0)
+    if (isMix(op) || isBackward(op) || op->getNumOperands() == 0)
       return nullptr;
     Operation *feeder = op->getOperand(0).getDefiningOp();
     bool isFeeder = isRowsOp(feeder);

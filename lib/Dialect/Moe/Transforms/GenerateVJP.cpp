@@ -139,6 +139,14 @@ void VJPGenerator::copyFunction() {
   joint.setName((function.getName() + ".vjp").str());
 }
 
+/// Whether a caller knows the number of the assignments: where experts choose
+/// it is made of T.
+static bool hasKnownSize(ExpertsOp op) {
+  auto dispatch = op.getRows().getDefiningOp<DispatchOp>();
+  return !dispatch || dispatch.getChoice() == Choice::token ||
+         !dispatch.getIds().getType().isDynamicDim(1);
+}
+
 /// The same op, keeping what its activation is given.
 void VJPGenerator::keepGiven(ExpertsOp op) {
   if (!op.getKept().empty())
@@ -165,7 +173,7 @@ LogicalResult VJPGenerator::emitBackward() {
   if (cotangents.getMode() == SaveMode::minimal) {
     SmallVector<ExpertsOp> experts(body.getOps<ExpertsOp>());
     for (ExpertsOp op : experts)
-      if (cotangents.isActive(op.getOutput()))
+      if (cotangents.isActive(op.getOutput()) && hasKnownSize(op))
         keepGiven(op);
     for (Operation &op : body.without_terminator())
       cotangents.propagate(&op);

@@ -41,8 +41,6 @@ private:
   };
   HalfRows emitRows(const RankedKeys &half);
   RankedKeys rankSums(const RankedKeys &left, const RankedKeys &right);
-  /// log sum exp of a half, as its maximum and sum.
-  std::pair<Value, Value> emitHalfSum(int64_t first, int64_t count);
   SmallVector<Value> weigh(ArrayRef<Value> sums, ValueRange absent);
 
   ProductKeysAttr router;
@@ -119,31 +117,13 @@ RankedKeys ProductKeysBody::rankSums(const RankedKeys &left,
   return best;
 }
 
-std::pair<Value, Value> ProductKeysBody::emitHalfSum(int64_t first,
-                                                     int64_t count) {
-  auto logitAt = [&](Value place) {
-    return readLogit(arith::AddIOp::create(b, place, index(first)));
-  };
-  Value max =
-      loop(count, infinity(/*isNegative=*/true),
-           [&](Value place, ValueRange so) -> SmallVector<Value> {
-             return {arith::MaximumFOp::create(b, so[0], logitAt(place))};
-           })[0];
-  // A half without any admissible one leaves all sums at -inf.
-  max = select(isAbsent(max), real(0.0), max);
-  Value total = loop(count, real(0.0),
-                     [&](Value place, ValueRange so) -> SmallVector<Value> {
-                       return {add(so[0], exp(sub(logitAt(place), max)))};
-                     })[0];
-  return {max, total};
-}
-
 SmallVector<Value> ProductKeysBody::weigh(ArrayRef<Value> sums,
                                           ValueRange absent) {
   if (router.getDomain() == ScoreDomain::topk)
     return weighChosen(sums, absent);
-  auto [leftMax, leftSum] = emitHalfSum(0, numLeft);
-  auto [rightMax, rightSum] = emitHalfSum(numLeft, numRight);
+  // A half without any admissible one leaves all sums at -inf.
+  auto [leftMax, leftSum] = sumPowers(0, numLeft);
+  auto [rightMax, rightSum] = sumPowers(numLeft, numRight);
   SmallVector<Value> weights;
   for (Value logit : sums) {
     Value distance = sub(logit, add(leftMax, rightMax));

@@ -15,14 +15,31 @@
 
 namespace mlir::moe {
 
+/// An expert and its logit, -inf where there is none.
+struct Pick {
+  Value id;
+  Value logit;
+};
+
+/// Numbers x as their largest, 0 where that is -inf, and the sum of
+/// exp(x - largest).
+struct PowerSum {
+  Value largest;
+  Value total;
+};
+
 /// What these routers share: a softmax over all experts, and the k largest.
 class SampledBody : public BodyBuilder {
 public:
   SampledBody(ImplicitLocOpBuilder &b, const TokenBodyInputs &inputs)
       : BodyBuilder(b, inputs.computeType), in(inputs) {}
 
-protected:
+  int64_t getWidth() const { return in.width; }
   Value readLogit(Value expert) { return read(in.logits, expert); }
+  /// A logit, or -inf for the expert `struckOut`; null means nobody.
+  Value readLeft(Value expert, Value struckOut);
+
+protected:
   /// The largest logit and the sum of exp(scale (logit - largest)): NaN for a
   /// row with a NaN.
   void emitSoftmax(double scale = 1.0);
@@ -34,6 +51,10 @@ protected:
   SmallVector<Value> weighChosen(ValueRange logits, ValueRange absent);
   /// The k largest logits in descending order, as keys hold them.
   RankedKeys chooseLargest(int64_t k, SmallVectorImpl<Value> &chosenLogits);
+  /// Of `count` logits from `first` on.
+  PowerSum sumPowers(int64_t first, int64_t count);
+  /// The expert with the largest of the values.
+  Pick chooseOne(llvm::function_ref<Value(Value expert)> value);
 
   TokenBodyInputs in;
   Value largest, sum;

@@ -58,6 +58,39 @@ TokenBodyResult SampledBody::emptyAbsent(TokenBodyResult slots,
   return slots;
 }
 
+PowerSum SampledBody::sumPowers(int64_t first, int64_t count) {
+  auto logitAt = [&](Value place) {
+    return readLogit(arith::AddIOp::create(b, place, index(first)));
+  };
+  Value max =
+      loop(count, infinity(/*isNegative=*/true),
+           [&](Value place, ValueRange so) -> SmallVector<Value> {
+             return {arith::MaximumFOp::create(b, so[0], logitAt(place))};
+           })[0];
+  max = select(isAbsent(max), real(0.0), max);
+  Value total = loop(count, real(0.0),
+                     [&](Value place, ValueRange so) -> SmallVector<Value> {
+                       return {add(so[0], exp(sub(logitAt(place), max)))};
+                     })[0];
+  return {max, total};
+}
+
+Value SampledBody::readLeft(Value expert, Value struckOut) {
+  Value logit = readLogit(expert);
+  if (!struckOut)
+    return logit;
+  Value isOut = isEqual(struckOut, idOf(expert));
+  return select(isOut, infinity(/*isNegative=*/true), logit);
+}
+
+Pick SampledBody::chooseOne(llvm::function_ref<Value(Value expert)> value) {
+  KeyOrder order(b, type);
+  RankedKeys best = emitTopK(b, order, 1, in.width, [&](Value expert) {
+    return order.encode(value(expert));
+  });
+  return {best.ids[0], order.decode(best.keys[0])};
+}
+
 SmallVector<Value> SampledBody::weighChosen(ValueRange logits,
                                             ValueRange absent) {
   Value total;

@@ -67,6 +67,43 @@ void SizeClasses::visitLayerOp(Operation *op) {
     return uniteFirst({vjp.getClean(), vjp.getNoisy(), vjp.getSigma(),
                        vjp.getTokenMask(), vjp.getGradients().front()});
   }
+  if (auto vjp = dyn_cast<RouteExpertsVJPOp>(op)) {
+    unite(vjp.getIds(), 1, vjp.getCotangent(), 1);
+    return uniteFirst({vjp.getLogits(), vjp.getTokenMask(), vjp.getGradient()});
+  }
+  if (auto vjp = dyn_cast<RouteSlotsVJPOp>(op))
+    return uniteFirst({vjp.getDispatch(), vjp.getCombine(), vjp.getDDispatch(),
+                       vjp.getDCombine(), vjp.getTokenMask(),
+                       vjp.getGradient()});
+  if (auto dots = dyn_cast<SoftDotsOp>(op))
+    return uniteFirst({dots.getTokens(), dots.getDots()});
+  if (auto vjp = dyn_cast<MixQueryVJPOp>(op)) {
+    uniteFirst({vjp.getValues(), vjp.getKey(), vjp.getTokenMask()});
+    uniteFirst({vjp.getQuery(), vjp.getCotangent(), vjp.getPosterior(),
+                vjp.getGradient(), vjp.getDots(), vjp.getLogSums()});
+    if (!vjp.getFirstToken())
+      uniteFirst({vjp.getQuery(), vjp.getKey()});
+    return;
+  }
+  if (auto vjp = dyn_cast<MixKeyVJPOp>(op)) {
+    uniteFirst({vjp.getQuery(), vjp.getCotangent(), vjp.getPosterior(),
+                vjp.getDots(), vjp.getLogSums(), vjp.getTokenMask()});
+    uniteFirst(
+        {vjp.getValues(), vjp.getKey(), vjp.getDValues(), vjp.getDKey()});
+    if (!vjp.getFirstToken())
+      uniteFirst({vjp.getQuery(), vjp.getKey()});
+    return;
+  }
+  if (auto vjp = dyn_cast<MixMatrixVJPOp>(op)) {
+    uniteFirst({vjp.getValues(), vjp.getTokenMask(), vjp.getDValues()});
+    uniteFirst({vjp.getPosterior(), vjp.getCotangent(), vjp.getDots()});
+    unite(vjp.getMatrices(), 1, vjp.getCotangent(), 0);
+    unite(vjp.getMatrices(), 2, vjp.getValues(), 0);
+    uniteAll(vjp.getMatrices(), vjp.getDMatrices());
+    if (!vjp.getFirstToken())
+      uniteFirst({vjp.getCotangent(), vjp.getValues()});
+    return;
+  }
   if (auto dots = dyn_cast<SlotDotsOp>(op)) {
     uniteAll(dots.getIds(), dots.getDots());
     uniteFirst({dots.getTokens(), dots.getIdentity()});

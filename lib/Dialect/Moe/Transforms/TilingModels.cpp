@@ -205,6 +205,8 @@ void moe::registerTilingModels(DialectRegistry &registry) {
     UnitRowsVJPOp::attachInterface<TokenTiling<UnitRowsVJPOp>>(*context);
     SubsetPartitionVJPOp::attachInterface<TokenTiling<SubsetPartitionVJPOp>>(
         *context);
+    MixQueryVJPOp::attachInterface<TokenTiling<MixQueryVJPOp>>(*context);
+    MixKeyVJPOp::attachInterface<TokenTiling<MixKeyVJPOp>>(*context);
     NoisyLogitsOp::attachInterface<TokenTiling<NoisyLogitsOp>>(*context);
   });
 }

@@ -6,21 +6,14 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "SampledBody.h"
+#include "MixerRound.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Math/IR/Math.h"
 #include "moe/Dialect/Moe/Transforms/AllInterfaces.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
 namespace {
-
-/// An expert and its logit, -inf where there is none.
-struct Pick {
-  Value id;
-  Value logit;
-};
 
 class TopTwoBody : public SampledBody {
 public:
@@ -33,25 +26,9 @@ protected:
     SmallVector<Value> ids = chooseLargest(2, logits).ids;
     return {{ids[0], logits[0]}, {ids[1], logits[1]}};
   }
-  /// The expert with the largest of the values.
-  Pick chooseOne(llvm::function_ref<Value(Value expert)> value) {
-    KeyOrder order(b, type);
-    RankedKeys best = emitTopK(b, order, 1, in.width, [&](Value expert) {
-      return order.encode(value(expert));
-    });
-    return {best.ids[0], order.decode(best.keys[0])};
-  }
   Value logitOf(Value id) {
     return gather({id}, in.width,
                   [&](Value expert) { return readLogit(expert); })[0];
-  }
-  /// A logit, or -inf for the expert `struckOut`; null means nobody.
-  Value readLeft(Value expert, Value struckOut) {
-    Value logit = readLogit(expert);
-    if (!struckOut)
-      return logit;
-    Value isOut = isEqual(struckOut, idOf(expert));
-    return select(isOut, infinity(/*isNegative=*/true), logit);
   }
   /// Gumbel numbers of the draws 0 to count - 1.
   Value emitGumbelRow(int64_t count) {
@@ -145,36 +122,8 @@ public:
   TokenBodyResult build();
 
 private:
-  /// The logit of an expert of this round, -inf where it is masked.
-  Value readMasked(Value expert);
-  /// Makes `best` the top of a round without `out`, and sums over its softmax.
-  void startRound(Pick best, Value out);
-
   SparseMixerAttr router;
-  Value top;       ///< Largest logit of the round; 0 where there is none.
-  Value struckOut; ///< The id of the first round, in the second.
-  Value total;     ///< Sum of exp(logit - top) of those not masked.
 };
-
-Value SparseMixerBody::readMasked(Value expert) {
-  Value logit = readLogit(expert);
-  Value below = larger(math::AbsFOp::create(b, logit), top);
-  // Not a number where both are 0, and masks nothing then.
-  Value distance = div(sub(top, logit), below);
-  Value limit = real(2.0 * router.getEps().convertToDouble());
-  return select(isGreater(distance, limit), infinity(/*isNegative=*/true),
-                readLeft(expert, struckOut));
-}
-
-void SparseMixerBody::startRound(Pick best, Value out) {
-  struckOut = out;
-  Value isNone = isAbsent(best.logit);
-  top = select(isNone, real(0.0), best.logit);
-  total = loop(in.width, real(0.0),
-               [&](Value expert, ValueRange so) -> SmallVector<Value> {
-                 return {add(so[0], exp(sub(readMasked(expert), top)))};
-               })[0];
-}
 
 TokenBodyResult SparseMixerBody::build() {
   auto [first, second] = chooseTwo();
@@ -194,16 +143,17 @@ TokenBodyResult SparseMixerBody::build() {
       best = {select(isTaken, second.id, first.id),
               select(isTaken, second.logit, first.logit)};
     }
-    startRound(best, out);
+    MixerRound mixer(*this, router, best.logit, out);
     if (round == 0)
-      isBad = arith::CmpFOp::create(b, arith::CmpFPredicate::UNO, total, total);
+      isBad = arith::CmpFOp::create(b, arith::CmpFPredicate::UNO,
+                                    mixer.getTotal(), mixer.getTotal());
     Pick taken = best;
     Value factor;
     if (in.random) {
       Value start = index(round * in.width);
       taken = chooseOne([&](Value expert) {
         Value draw = arith::AddIOp::create(b, start, expert);
-        return add(readMasked(expert), read(gumbels, draw));
+        return add(mixer.readMasked(expert), read(gumbels, draw));
       });
       taken.logit = select(isAbsent(best.logit), best.logit, logitOf(taken.id));
       Value uniform = emitDraw(*this, *in.random, 2 * in.width + round);
@@ -212,7 +162,7 @@ TokenBodyResult SparseMixerBody::build() {
       factor =
           select(isWhole, real(1.0), real(router.getThird().convertToDouble()));
     }
-    Value weight = div(exp(sub(taken.logit, top)), total);
+    Value weight = mixer.shareOf(taken.logit);
     slots.ids.push_back(taken.id);
     slots.weights.push_back(factor ? mul(weight, factor) : weight);
     absent.push_back(isAbsent(taken.logit));

@@ -30,7 +30,8 @@ void registerBufferizableModels(DialectRegistry &registry);
 void registerTilingModels(DialectRegistry &registry);
 
 /// The backwards of ops: arith and math, tensor and linalg, experts, gates and
-/// routes, losses, rows and subsets; and what a token of a backward op is.
+/// routes, losses, rows and subsets, what reads beyond a token; and what a token
+/// of a backward op is.
 void registerArithGradientModels(DialectRegistry &registry);
 void registerTensorGradientModels(DialectRegistry &registry);
 void registerExpertGradientModels(DialectRegistry &registry);
@@ -39,9 +40,13 @@ void registerLossGradientModels(DialectRegistry &registry);
 void registerTokenGradientModels(DialectRegistry &registry);
 void registerVJPTokenBodyModels(DialectRegistry &registry);
 void registerRowVJPTokenBodyModels(DialectRegistry &registry);
+void registerMixedGradientModels(DialectRegistry &registry);
+void registerMixVJPTokenBodyModels(DialectRegistry &registry);
 /// The backwards of routers.
 void registerTopKVJPModel(DialectRegistry &registry);
 void registerSampledVJPModels(DialectRegistry &registry);
+void registerTopTwoVJPModels(DialectRegistry &registry);
+void registerProductKeysVJPModel(DialectRegistry &registry);
 
 /// All of the above.
 void registerAllInterfaces(DialectRegistry &registry);
