@@ -81,17 +81,20 @@ def forward_of(source: str) -> moe_mlir.Layer:
     return moe_mlir.compile(source, target="oracle", threads=1)
 
 
-@functools.lru_cache(maxsize=None)
 def gradients_of(
     source: str,
     target: str = "cpu",
     save: str = "minimal",
-    threads: int = 1,
     wrt: tuple[str, ...] | None = None,
 ) -> moe_mlir.GradientLayer:
-    """A compiled forward and backward."""
+    """A compiled forward and backward, for one thread."""
+    return _compile_once(source, target, save, wrt)
+
+
+@functools.lru_cache(maxsize=None)
+def _compile_once(source, target, save, wrt) -> moe_mlir.GradientLayer:
     return moe_mlir.compile_gradients(
-        source, wrt=wrt, save=save, target=target, threads=threads
+        source, wrt=wrt, save=save, target=target, threads=1
     )
 
 
@@ -175,7 +178,10 @@ def find_slope(source, values, cotangents, name, direction) -> float:
     return (sums[0] - sums[1]) / (2 * STEP)
 
 
-def with_threads(source: str, counts) -> list[moe_mlir.GradientLayer]:
+@functools.lru_cache(maxsize=None)
+def with_threads(
+    source: str, counts: tuple[int, ...]
+) -> list[moe_mlir.GradientLayer]:
     """Layers of one compilation, for several numbers of threads."""
     module = _moe.Module(source.encode(), "cpu", "source", ("", "", "minimal"))
     return [
@@ -193,7 +199,7 @@ def run_gradients(
     source: str, values: dict, target: str, save: str, wrt=None
 ) -> tuple[dict, dict, dict]:
     """Results, the cotangents they were given, gradients."""
-    layer = gradients_of(source, target, save, wrt=wrt)
+    layer = gradients_of(source, target, save, wrt)
     results, saved = layer.forward(**values)
     cotangents = draw_cotangents(results)
     return results, cotangents, layer.backward(saved, **cotangents)

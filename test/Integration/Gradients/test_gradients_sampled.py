@@ -14,7 +14,7 @@ import router_gradients  # noqa: E402
 import token_routers  # noqa: E402
 
 EXAMPLE = [1.2, 0.4, -0.3, -0.9]
-BANDS = [(4, 2, 2), (4, 1, 3), (9, 3, 3), (9, 2, 5), (7, 7, 7)]
+BANDS = [(4, 1, 3), (9, 3, 3), (9, 2, 5), (6, 6, 6)]
 
 
 def run(band, x, cotangents, target, seed=21, dtype="f64"):
@@ -49,7 +49,7 @@ def test_closed_form(band, target):
     np.testing.assert_allclose(found, wanted.total, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("band", BANDS[1:3])
+@pytest.mark.parametrize("band", BANDS[:2])
 def test_closed_form_in_f32(band):
     stream = np.random.default_rng(3)
     x = stream.normal(size=(30, band[0])).astype(np.float32)
