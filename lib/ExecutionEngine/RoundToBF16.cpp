@@ -43,8 +43,9 @@ static Value *roundToOdd(IRBuilder<> &b, Value *value, Type *f32, Type *i32) {
   return b.CreateBitCast(b.CreateSelect(isEven, odd, bits), f32);
 }
 
-/// Rounds to nearest, ties to even; NaNs stay NaNs and become quiet.
-static Value *round(IRBuilder<> &b, Value *value, Type *bf16) {
+/// Rounds to nearest, ties to even; NaNs stay NaNs and become quiet. Where
+/// `fromF32` the processor rounds an f32 itself.
+static Value *round(IRBuilder<> &b, Value *value, Type *bf16, bool fromF32) {
   auto typeLike = [&](Type *scalar) -> Type * {
     if (auto *vector = dyn_cast<VectorType>(bf16))
       return VectorType::get(scalar, vector->getElementCount());
@@ -54,6 +55,8 @@ static Value *round(IRBuilder<> &b, Value *value, Type *bf16) {
   auto constant = [&](uint64_t bits) { return ConstantInt::get(i32, bits); };
   if (value->getType()->getScalarType()->isDoubleTy())
     value = roundToOdd(b, value, f32, i32);
+  if (fromF32)
+    return b.CreateFPTrunc(value, bf16);
   Value *bits = b.CreateBitCast(value, i32);
   Value *last = b.CreateAnd(b.CreateLShr(bits, constant(16)), constant(1));
   Value *rounded = b.CreateAdd(b.CreateAdd(bits, constant(0x7fff)), last);
@@ -66,18 +69,19 @@ static Value *round(IRBuilder<> &b, Value *value, Type *bf16) {
 
 void mlir::moe::expandRoundingToBF16(Module &module,
                                      const TargetMachine &machine) {
-  if (roundsToBF16(machine))
-    return;
+  // No processor rounds f64 to bf16.
+  bool fromF32 = roundsToBF16(machine);
   SmallVector<FPTruncInst *> roundings;
   for (Function &function : module)
     for (Instruction &instruction : instructions(function))
       if (auto *trunc = dyn_cast<FPTruncInst>(&instruction))
-        if (trunc->getDestTy()->getScalarType()->isBFloatTy())
+        if (trunc->getDestTy()->getScalarType()->isBFloatTy() &&
+            (!fromF32 || trunc->getSrcTy()->getScalarType()->isDoubleTy()))
           roundings.push_back(trunc);
   for (FPTruncInst *trunc : roundings) {
     IRBuilder<> b(trunc);
     trunc->replaceAllUsesWith(
-        round(b, trunc->getOperand(0), trunc->getDestTy()));
+        round(b, trunc->getOperand(0), trunc->getDestTy(), fromF32));
     trunc->eraseFromParent();
   }
 }

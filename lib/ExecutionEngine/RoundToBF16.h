@@ -18,7 +18,8 @@ namespace mlir::moe {
 
 /// Where the processor cannot round to bf16, LLVM calls the compiler's runtime
 /// library, one element at a time, which a layer does without: the rounding
-/// becomes arithmetic on the bits. Elsewhere nothing changes.
+/// becomes arithmetic on the bits; f64 becomes an f32 first, without rounding
+/// twice, on every processor.
 void expandRoundingToBF16(llvm::Module &module,
                           const llvm::TargetMachine &machine);
 

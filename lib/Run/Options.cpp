@@ -60,6 +60,10 @@ public:
       options.json = true;
       return Success();
     }
+    if (text == "--check-gradients") {
+      options.checkGradients = true;
+      return Success();
+    }
     if (text.empty() || text[0] != '-')
       return setOnce("FILE", options.file, text);
     size_t equals = text.find('=');
@@ -67,12 +71,12 @@ public:
     bool isKnown = false;
     for (std::string_view known : kWithValue)
       isKnown |= name == known;
-    if (name == "--json" || name == "--help")
+    if (name == "--json" || name == "--help" || name == "--check-gradients")
       return Error{"option '" + std::string(name) + "' takes no value"};
     if (!isKnown) {
       std::vector<std::string> known(std::begin(kWithValue),
                                      std::end(kWithValue));
-      known.insert(known.end(), {"--json", "--help"});
+      known.insert(known.end(), {"--check-gradients", "--json", "--help"});
       return Error{"unknown option '" + std::string(name) + "'" +
                    io::suggestNames(name, known, "the options are ")};
     }
@@ -141,6 +145,10 @@ Expected<Options> moe::run::parseOptions(int argc, const char *const *argv) {
       return status.error();
   if (!parser.options.help && parser.options.file.empty())
     return Error{"no FILE given; see --help"};
+  const Options &options = parser.options;
+  if (options.checkGradients && (options.repeat > 0 || !options.outs.empty()))
+    return Error{"--check-gradients neither measures nor writes results: it "
+                 "goes without --repeat and --out"};
   return std::move(parser.options);
 }
 
@@ -170,6 +178,9 @@ FILE is MLIR text or bytecode, or a shared library of moe-compile (.so).
   --target=TARGET      cpu (default), or oracle: the naive reference lowering
   --threads=N          threads; 0 (default) is one a core
   --repeat=N           measures N calls
+  --check-gradients    compares the gradients of all floating-point arguments
+                       with central differences, in f64, along a random
+                       direction each; exit code 1 where one differs
   --json               prints the report as one JSON object
   --help               prints this text
 )";

@@ -107,18 +107,26 @@ class GradientLayer:
         return results, Saved(inputs, named)
 
     def backward(
-        self, saved: Saved, **cotangents: Any
+        self,
+        saved: Saved,
+        out: Mapping[str, np.ndarray] | None = None,
+        **cotangents: Any,
     ) -> dict[str, np.ndarray]:
         """Runs the backward of a forward: gradients by name.
 
         cotangents: one for each floating-point result, `d_` and its name, of
             the result's type and shape.
+        out: arrays that gradients are written to, by name, instead of into new
+            ones. What they held is not added to.
 
         Raises what calling a `Layer` raises, TypeError for a cotangent that is
         missing or that there is not.
         """
         values = self._backward(
-            **saved.inputs, **saved.residuals, **cotangents
+            out=dict(out or {}),
+            **saved.inputs,
+            **saved.residuals,
+            **cotangents,
         )
         if len(self._backward.outputs) == 1:
             values = (values,)

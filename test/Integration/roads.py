@@ -10,12 +10,16 @@ the tools alone, which are found on PATH:
   oracle   moe-compile, moe-run --target=oracle
   linalg   moe-compile, moe-opt --convert-moe-to-linalg, moe-run: what follows
            the conversion sees upstream dialects only
+
+A layer's gradients are judged by moe-run --check-gradients: the compiled
+backward against central differences of the oracle, both in f64.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import json
 import math
 import pathlib
 import re
@@ -35,6 +39,7 @@ from generate import operand_contents, pack  # noqa: E402
 from spec import LayerSpec  # noqa: E402
 
 ROADS = ("cpu", "oracle", "linalg")
+GRADIENT_ROADS = ("cpu", "oracle")
 RESULTS = ("y", "ids", "weights", "expert_loads")
 
 _TIMEOUT = 120
@@ -47,8 +52,11 @@ class RoadError(RuntimeError):
     """A tool failed, or its output is not what the road needs."""
 
 
-def run_tool(words: list[str]) -> str:
-    """Standard output of a tool; RoadError with its message if it fails."""
+def run_tool(words: list[str], accept: tuple[int, ...] = (0,)) -> str:
+    """Standard output of a tool; RoadError with its message if it fails.
+
+    accept: exit codes with which it does not, given that it printed something.
+    """
     try:
         done = subprocess.run(
             words,
@@ -59,7 +67,7 @@ def run_tool(words: list[str]) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise RoadError(f"{words[0]}: no end after {_TIMEOUT} s") from error
-    if done.returncode != 0:
+    if done.returncode not in accept or (done.returncode and not done.stdout):
         message = done.stderr.strip().splitlines() or ["no message"]
         raise RoadError(f"{words[0]}: exit {done.returncode}: {message[0]}")
     return done.stdout
@@ -159,6 +167,26 @@ class Call:
             words.append(f"--out={name}={path}")
         run_tool(words)
         return {name: np.load(path) for name, path in paths.items()}
+
+
+def judge_gradients(
+    call: Call, module: pathlib.Path, road: str
+) -> list[str]:
+    """What is wrong with the gradients of the layer's output on a road."""
+    own = module.with_suffix(".gradients.mlir")
+    try:
+        build(call.spec, own, road, results=("y",))
+        words = call.words(own, road)
+        words = [word for word in words if not word.startswith("--dim=")]
+        report = run_tool([*words, "--check-gradients", "--json"], accept=(0, 1))
+    except RoadError as error:
+        return [f"gradients on {road}: {error}"]
+    return [
+        f"gradients on {road}: {found['argument']}: {found['gradient']:.9g}, "
+        f"by differences {found['difference']:.9g}"
+        for found in json.loads(report)["gradients"]
+        if not found["ok"]
+    ]
 
 
 def widened(call: Call, expected: dict[str, Any]) -> dict[str, Any]:

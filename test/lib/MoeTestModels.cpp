@@ -130,6 +130,42 @@ moe::TokenBodyResult ThresholdBody::build(ThresholdAttr router) {
   return result;
 }
 
+/// A weight is the sigmoid w of its expert's logit, so that the logit has
+/// c w (1 - w) of the weight's cotangent c.
+class ThresholdBackward : public BodyBuilder {
+public:
+  ThresholdBackward(ImplicitLocOpBuilder &b, const moe::TokenVJPInputs &inputs)
+      : BodyBuilder(b, inputs.forward), slots(inputs) {}
+
+  moe::TokenVJPResult build();
+
+private:
+  const moe::TokenVJPInputs &slots;
+};
+
+moe::TokenVJPResult ThresholdBackward::build() {
+  SmallVector<Value> shares;
+  for (auto [weight, cotangent] : llvm::zip(slots.weights, slots.cotangents)) {
+    Value rest = arith::SubFOp::create(b, real(1.0), weight);
+    Value slope = arith::MulFOp::create(b, weight, rest);
+    shares.push_back(arith::MulFOp::create(b, cotangent, slope));
+  }
+  Value row = tensor::EmptyOp::create(b, ArrayRef<int64_t>{in.width}, type);
+  moe::TokenVJPResult result;
+  result.logits = forEachExpert(row, [&](Value expert, ValueRange carried) {
+    Value sum = real(0.0);
+    for (auto [own, share] : llvm::zip(slots.ids, shares)) {
+      Value isOwn =
+          arith::CmpIOp::create(b, arith::CmpIPredicate::eq, own, asId(expert));
+      Value term = arith::SelectOp::create(b, isOwn, share, real(0.0));
+      sum = arith::AddFOp::create(b, sum, term);
+    }
+    return SmallVector<Value>{
+        tensor::InsertOp::create(b, sum, carried[0], expert)};
+  })[0];
+  return result;
+}
+
 /// Bodies of one slot, each against one rule.
 class RuleBreakerBody : public BodyBuilder {
 public:
@@ -190,6 +226,15 @@ struct ThresholdModel
   }
 };
 
+struct ThresholdVJPModel
+    : public moe::TokenVJPAttrInterface::ExternalModel<ThresholdVJPModel,
+                                                       ThresholdAttr> {
+  moe::TokenVJPResult buildTokenVJP(Attribute, ImplicitLocOpBuilder &b,
+                                    const moe::TokenVJPInputs &inputs) const {
+    return ThresholdBackward(b, inputs).build();
+  }
+};
+
 struct RuleBreakerModel
     : public moe::TokenBodyAttrInterface::ExternalModel<RuleBreakerModel,
                                                         RuleBreakerAttr> {
@@ -220,6 +265,7 @@ struct CubeModel
 
 void moe_test::attachModels(MLIRContext &context) {
   ThresholdAttr::attachInterface<ThresholdModel>(context);
+  ThresholdAttr::attachInterface<ThresholdVJPModel>(context);
   RuleBreakerAttr::attachInterface<RuleBreakerModel>(context);
   CubeAttr::attachInterface<CubeModel>(context);
 }

@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Gradients.h"
 #include "LayerCost.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
@@ -61,6 +62,8 @@ static int runLibrary(const run::Options &options, moe_context *context) {
   moe_entry entry;
   if (options.entry.empty())
     return report(options.file + ": name the entry of a library by --entry");
+  if (options.checkGradients)
+    return report(options.file + ": a library has no IR to differentiate");
   if (moe_module_load(context, options.file.c_str(), &module) != MOE_OK ||
       moe_module_entry(context, module, options.entry.c_str(), &entry) !=
           MOE_OK) {
@@ -90,6 +93,8 @@ static int runSource(const run::Options &options, moe_context *context) {
   auto layer = findEntry(*module, options);
   if (failed(layer))
     return 1;
+  if (options.checkGradients)
+    return runGradientCheck(options, *module, *layer, context);
   std::string name = layer->getName().str();
   run::CostFn cost = makeCostFunction(*layer);
 

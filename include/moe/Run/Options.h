@@ -33,6 +33,7 @@ struct Options {
   Target target = Target::Cpu;
   int threads = 0; ///< 0: one a core.
   int repeat = 0;  ///< 0: run once, do not measure.
+  bool checkGradients = false;
   bool json = false;
   bool help = false;
 };

@@ -17,9 +17,15 @@
 // run along the columns. In both, one element's sum has one order whatever the
 // tile, so that a row's result depends on nothing but the row.
 //
+// A weight [in, out] is read with a stride for every inner step. For experts
+// with many rows the panel is therefore taken in chunks of the inner dimension
+// that are first widened into a small buffer, as are the rows; each row tile
+// then adds the chunk to its sums, in the same order.
+//
 //===----------------------------------------------------------------------===//
 
 #include "MoeToCPU.h"
+#include "RegisterTile.h"
 #include "VectorEmitter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -34,7 +40,12 @@ using namespace mlir::moe;
 namespace {
 
 /// Rows of the register tiles, tried from the largest on.
-constexpr int64_t kTileRows[] = {6, 2, 1};
+constexpr int64_t kRowTiles[] = {kTileRows, 2, 1};
+/// With at least so many rows the panel is worth copying. Its rows are taken so
+/// many at a time, and so many inner steps.
+constexpr int64_t kManyRows = 12;
+constexpr int64_t kBlockRows = 48;
+constexpr int64_t kChunkSteps = 256;
 /// Accumulators that a tile keeps in registers, beside its operands.
 constexpr int64_t kAccumulators = 24;
 /// Weight bytes of a panel, so that it stays in a core's own cache while the
@@ -68,6 +79,14 @@ private:
                         int64_t numVectors);
   LogicalResult emitEpilogue(const Tile &tile, Value column, int64_t size);
 
+  Tile tileOf(ValueRange rows);
+  void emitChunked(Value begin, Value end, Value columnEnd);
+  void emitBlock(Value first, Value count, Value column, int64_t numVectors,
+                 int64_t lastSize);
+  void widenRows(Value lhs, Value first, Value count, Value step, Value steps);
+  void widenColumns(Value weight, Value column, Value step, Value steps,
+                    int64_t numVectors, int64_t lastSize);
+
   Value scaleRow(const Tile &tile, size_t row, Value values);
   /// What the rows of the tile hold at a place of the inner dimension, for each
   /// weight; loaded once where all weights share their rows.
@@ -100,12 +119,17 @@ private:
   GroupedMatmulOp op;
   int64_t in, out, numWeights, panel = 0;
   Value expert, panelBegin, buffer;
+  Value leftChunk, rightChunk;  ///< [rows, steps] and [steps, columns].
+  SmallVector<Value> blockSums; ///< One a weight, [rows, columns].
   LogicalResult status = success();
 };
 
 /// A multiple of the lanes that keeps a panel of all weights in cache.
 int64_t ProductEmitter::choosePanel() {
   int64_t lanes = emit.getLanes();
+  // What is copied in chunks stays in cache whatever the inner dimension.
+  if (op.getInOut())
+    return std::min((out + lanes - 1) / lanes, kTileVectors) * lanes;
   auto weight = cast<MemRefType>(op.getWeights().front().getType());
   int64_t columnBytes = std::max<int64_t>(
       1, in * numWeights * (weight.getElementTypeBitWidth() / 8));
@@ -136,29 +160,169 @@ void ProductEmitter::emitTask(Value expertIndex, Value panelIndex) {
   Value panelEnd =
       arith::MinUIOp::create(b, offsetBy(panelBegin, panel), emit.index(out));
   buffer = memref::AllocaOp::create(
-      b, MemRefType::get({numWeights, kTileRows[0], panel},
+      b, MemRefType::get({numWeights, kRowTiles[0], panel},
                          emit.getComputeType()));
-  emitRowTiles(begin, end, panelBegin, panelEnd);
+  if (!op.getInOut())
+    return emitRowTiles(begin, end, panelBegin, panelEnd);
+  int64_t width = kTileVectors * emit.getLanes();
+  auto allocate = [&](int64_t rows, int64_t columns) -> Value {
+    return memref::AllocaOp::create(
+        b, MemRefType::get({rows, columns}, emit.getComputeType()));
+  };
+  leftChunk = allocate(kBlockRows, kChunkSteps);
+  rightChunk = allocate(kChunkSteps, width);
+  blockSums.clear();
+  for (int64_t weight = 0; weight < numWeights; ++weight)
+    blockSums.push_back(allocate(kBlockRows, width));
+  Value rows = arith::SubIOp::create(b, end, begin);
+  Value isMany = arith::CmpIOp::create(b, arith::CmpIPredicate::uge, rows,
+                                       emit.index(kManyRows));
+  scf::IfOp::create(
+      b, isMany,
+      [&](OpBuilder &, Location) {
+        emitChunked(begin, end, panelEnd);
+        scf::YieldOp::create(b);
+      },
+      [&](OpBuilder &, Location) {
+        emitRowTiles(begin, end, panelBegin, panelEnd);
+        scf::YieldOp::create(b);
+      });
+}
+
+ProductEmitter::Tile ProductEmitter::tileOf(ValueRange rows) {
+  Tile tile;
+  for (Value row : rows) {
+    tile.rows.push_back(row);
+    tile.sources.push_back(op.getRows() ? emit.loadIndex(op.getRows(), row)
+                                        : row);
+    if (op.getRowScale())
+      tile.scales.push_back(emit.loadScalar(op.getRowScale(), row));
+  }
+  return tile;
+}
+
+/// All rows of a task, by blocks of rows and of columns.
+void ProductEmitter::emitChunked(Value begin, Value end, Value columnEnd) {
+  int64_t lanes = emit.getLanes(), width = kTileVectors * lanes;
+  emit.loop(begin, end, kBlockRows, [&](Value first) {
+    Value count = arith::MinUIOp::create(b, emit.index(kBlockRows),
+                                         arith::SubIOp::create(b, end, first));
+    Value extent = arith::SubIOp::create(b, columnEnd, panelBegin);
+    Value rest = arith::RemUIOp::create(b, extent, emit.index(width));
+    Value fullEnd = arith::SubIOp::create(b, columnEnd, rest);
+    emit.loop(panelBegin, fullEnd, width, [&](Value column) {
+      emitBlock(first, count, column, kTileVectors, lanes);
+    });
+    // Panels are whole vectors, but the last one.
+    Value vectorEnd = arith::SubIOp::create(
+        b, columnEnd, arith::RemUIOp::create(b, rest, emit.index(lanes)));
+    emit.loop(fullEnd, vectorEnd, lanes, [&](Value column) {
+      emitBlock(first, count, column, /*numVectors=*/1, lanes);
+    });
+    if (int64_t tail = out % lanes)
+      emit.loop(vectorEnd, columnEnd, lanes, [&](Value column) {
+        emitBlock(first, count, column, /*numVectors=*/1, tail);
+      });
+  });
+}
+
+void ProductEmitter::emitBlock(Value first, Value count, Value column,
+                               int64_t numVectors, int64_t lastSize) {
+  Value zero = emit.index(0);
+  int64_t lanes = emit.getLanes();
+  auto lane = [&](int64_t vector) { return emit.index(vector * lanes); };
+  emit.loop(zero, emit.index(kBlockRows), 1, [&](Value row) {
+    for (Value sums : blockSums)
+      for (int64_t i = 0; i < numVectors; ++i)
+        vector::StoreOp::create(b, emit.zero(), sums, ValueRange{row, lane(i)});
+  });
+  emit.loop(zero, emit.index(in), kChunkSteps, [&](Value step) {
+    Value steps =
+        arith::MinUIOp::create(b, emit.index(kChunkSteps),
+                               arith::SubIOp::create(b, emit.index(in), step));
+    for (auto [place, weight] : llvm::enumerate(op.getWeights())) {
+      if (place < op.getLhs().size())
+        widenRows(op.getLhs()[place], first, count, step, steps);
+      widenColumns(weight, column, step, steps, numVectors, lastSize);
+      TileOperands operands{blockSums[place],
+                            [&](Value k, Value row) {
+                              return emit.loadScalar(leftChunk, {row, k});
+                            },
+                            [&](Value k, int64_t i) {
+                              return emit.load(rightChunk, {k, lane(i)}, lanes);
+                            }};
+      emit.loop(zero, count, kTileRows, [&](Value row) {
+        emitRegisterTile(b, emit, operands, row, steps, numVectors);
+      });
+    }
+  });
+  emit.loop(zero, count, 1, [&](Value row) {
+    Tile tile = tileOf(arith::AddIOp::create(b, first, row).getResult());
+    for (int64_t i = 0; i < numVectors; ++i) {
+      for (int64_t weight = 0; weight < numWeights; ++weight) {
+        Value sums = emit.load(blockSums[weight], {row, lane(i)}, lanes);
+        Value own = offsetBy(column, i * lanes);
+        vector::StoreOp::create(b, sums, buffer, accumulatorAt(weight, 0, own));
+      }
+      int64_t size = i + 1 == numVectors ? lastSize : lanes;
+      if (failed(emitEpilogue(tile, offsetBy(column, i * lanes), size)))
+        status = failure();
+    }
+  });
+}
+
+/// `steps` elements of each row of a block from `step` on, in the compute type.
+/// The rows of a last tile that is not full repeat the last one.
+void ProductEmitter::widenRows(Value lhs, Value first, Value count, Value step,
+                               Value steps) {
+  int64_t lanes = emit.getLanes();
+  Value zero = emit.index(0),
+        last = arith::SubIOp::create(b, count, emit.index(1));
+  Value all = arith::MulIOp::create(
+      b, arith::CeilDivUIOp::create(b, count, emit.index(kTileRows)),
+      emit.index(kTileRows));
+  emit.loop(zero, all, 1, [&](Value place) {
+    Value row = arith::MinUIOp::create(b, place, last);
+    Tile tile = tileOf(arith::AddIOp::create(b, first, row).getResult());
+    emit.loop(zero, steps, lanes, [&](Value at) {
+      Value inner = arith::AddIOp::create(b, step, at);
+      Value values = emit.loadUpTo(lhs, {tile.sources[0], inner},
+                                   arith::SubIOp::create(b, steps, at));
+      vector::StoreOp::create(b, scaleRow(tile, 0, values), leftChunk,
+                              ValueRange{place, at});
+    });
+  });
+}
+
+/// `steps` rows of a weight's columns from `step` on, in the compute type.
+void ProductEmitter::widenColumns(Value weight, Value column, Value step,
+                                  Value steps, int64_t numVectors,
+                                  int64_t lastSize) {
+  int64_t lanes = emit.getLanes();
+  emit.loop(emit.index(0), steps, 1, [&](Value k) {
+    Value inner = arith::AddIOp::create(b, step, k);
+    for (int64_t i = 0; i < numVectors; ++i) {
+      int64_t size = i + 1 == numVectors ? lastSize : lanes;
+      Value values =
+          emit.load(weight, weightAt(offsetBy(column, i * lanes), inner), size);
+      vector::StoreOp::create(b, values, rightChunk,
+                              ValueRange{k, emit.index(i * lanes)});
+    }
+  });
 }
 
 void ProductEmitter::emitRowTiles(Value begin, Value end, Value column,
                                   Value columnEnd) {
-  for (int64_t count : kTileRows) {
+  for (int64_t count : kRowTiles) {
     // The rows of all full tiles; the rest is left to the smaller tiles.
     Value rows = arith::SubIOp::create(b, end, begin);
     Value rest = arith::RemUIOp::create(b, rows, emit.index(count));
     Value fullEnd = arith::SubIOp::create(b, end, rest);
     emit.loop(begin, fullEnd, count, [&](Value first) {
-      Tile tile;
-      for (int64_t i = 0; i < count; ++i) {
-        Value row = offsetBy(first, i);
-        tile.rows.push_back(row);
-        tile.sources.push_back(op.getRows() ? emit.loadIndex(op.getRows(), row)
-                                            : row);
-        if (op.getRowScale())
-          tile.scales.push_back(emit.loadScalar(op.getRowScale(), row));
-      }
-      emitTile(tile, column, columnEnd);
+      SmallVector<Value> rows;
+      for (int64_t i = 0; i < count; ++i)
+        rows.push_back(offsetBy(first, i));
+      emitTile(tileOf(rows), column, columnEnd);
     });
     begin = fullEnd;
   }

@@ -16,6 +16,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "MoeToCPU.h"
+#include "RegisterTile.h"
 #include "VectorEmitter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -28,9 +29,6 @@ using namespace mlir::moe;
 
 namespace {
 
-/// Rows and vectors of a register tile: 24 sums beside their operands.
-constexpr int64_t kTileRows = 6;
-constexpr int64_t kTileVectors = 4;
 /// Rows of a task's panel, and of a chunk: with them both sides of a chunk and
 /// the sums of a panel stay in the first two caches.
 constexpr int64_t kPanelRows = 48;
@@ -54,7 +52,6 @@ private:
   void emitColumns(Value column, int64_t numVectors, int64_t lastSize);
   void widenSides(Value first, Value count, Value column, int64_t numVectors,
                   int64_t lastSize);
-  void addChunk(Value tile, Value count, int64_t numVectors);
 
   Value add(Value x, Value y) { return arith::AddIOp::create(b, x, y); }
   Value sub(Value x, Value y) { return arith::SubIOp::create(b, x, y); }
@@ -122,8 +119,15 @@ void OuterEmitter::emitColumns(Value column, int64_t numVectors,
     Value count =
         arith::MinUIOp::create(b, emit.index(kChunkRows), sub(end, first));
     widenSides(first, count, column, numVectors, lastSize);
-    emit.loop(zero, panelSize, kTileRows,
-              [&](Value tile) { addChunk(tile, count, numVectors); });
+    TileOperands operands{
+        sums,
+        [&](Value n, Value row) { return emit.loadScalar(left, {n, row}); },
+        [&](Value n, int64_t i) {
+          return emit.load(right, {n, lane(i)}, emit.getLanes());
+        }};
+    emit.loop(zero, panelSize, kTileRows, [&](Value tile) {
+      emitRegisterTile(b, emit, operands, tile, count, numVectors);
+    });
   });
   emit.loop(zero, panelSize, 1, [&](Value row) {
     for (int64_t i = 0; i < numVectors; ++i) {
@@ -157,34 +161,6 @@ void OuterEmitter::widenSides(Value first, Value count, Value column,
       vector::StoreOp::create(b, values, right, ValueRange{place, lane(i)});
     }
   });
-}
-
-/// One register tile: rows tile .. tile + kTileRows of the panel.
-void OuterEmitter::addChunk(Value tile, Value count, int64_t numVectors) {
-  SmallVector<SmallVector<Value>> places;
-  SmallVector<Value> held;
-  for (int64_t row = 0; row < kTileRows; ++row)
-    for (int64_t i = 0; i < numVectors; ++i) {
-      places.push_back({add(tile, emit.index(row)), lane(i)});
-      held.push_back(emit.load(sums, places.back(), emit.getLanes()));
-    }
-  auto loop = scf::ForOp::create(
-      b, emit.index(0), count, emit.index(1), held,
-      [&](OpBuilder &, Location, Value n, ValueRange carried) {
-        SmallVector<Value> columns, next;
-        for (int64_t i = 0; i < numVectors; ++i)
-          columns.push_back(emit.load(right, {n, lane(i)}, emit.getLanes()));
-        for (int64_t row = 0; row < kTileRows; ++row) {
-          Value factor = emit.broadcast(
-              emit.loadScalar(left, {n, add(tile, emit.index(row))}));
-          for (int64_t i = 0; i < numVectors; ++i)
-            next.push_back(vector::FMAOp::create(
-                b, factor, columns[i], carried[row * numVectors + i]));
-        }
-        scf::YieldOp::create(b, next);
-      });
-  for (auto [sum, place] : llvm::zip(loop.getResults(), places))
-    vector::StoreOp::create(b, sum, sums, place);
 }
 
 struct GroupedOuterPattern : public OpRewritePattern<GroupedOuterOp> {

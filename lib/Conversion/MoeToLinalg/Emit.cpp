@@ -325,17 +325,24 @@ void tolinalg::emitAssert(ImplicitLocOpBuilder &b, Value condition,
   cf::AssertOp::create(b, condition, b.getStringAttr(message));
 }
 
-SmallVector<Value> tolinalg::emitForGroups(
-    ImplicitLocOpBuilder &b, StringRef opName, Value offsets, Value numTokens,
-    ValueRange inits,
-    llvm::function_ref<SmallVector<Value>(Value begin, Value count,
-                                          ValueRange carried)>
-        body) {
+SmallVector<Value> tolinalg::emitForGroups(ImplicitLocOpBuilder &b,
+                                           StringRef opName, Value offsets,
+                                           Value numTokens, ValueRange inits,
+                                           GroupBody body) {
+  if (offsets)
+    emitGroupOffsetsCheck(b, opName, offsets, numTokens);
+  return emitForCheckedGroups(b, offsets, numTokens, inits, body);
+}
+
+SmallVector<Value> tolinalg::emitForCheckedGroups(ImplicitLocOpBuilder &b,
+                                                  Value offsets,
+                                                  Value numTokens,
+                                                  ValueRange inits,
+                                                  GroupBody body) {
   if (!offsets)
     return body(emitIndex(b, 0), numTokens, inits);
   Value one = emitIndex(b, 1);
   Value numGroups = emitSub(b, emitDim(b, offsets, 0), one);
-  emitGroupOffsetsCheck(b, opName, offsets, numTokens);
   return emitLoop(b, emitIndex(b, 0), numGroups, inits,
                   [&](Value group, ValueRange carried) {
                     Value begin = emitReadIndex(b, offsets, group);

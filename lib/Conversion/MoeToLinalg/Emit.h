@@ -18,6 +18,8 @@ namespace mlir::moe::tolinalg {
 
 using LoopBody =
     llvm::function_ref<SmallVector<Value>(Value index, ValueRange carried)>;
+using GroupBody = llvm::function_ref<SmallVector<Value>(
+    Value begin, Value count, ValueRange carried)>;
 using ScalarBody = llvm::function_ref<Value(ValueRange scalars)>;
 
 //===----------------------------------------------------------------------===//
@@ -124,12 +126,13 @@ void emitAssert(ImplicitLocOpBuilder &b, Value condition, const Twine &message);
 /// The groups of tokens of an op: emits `body` for every group of `offsets`,
 /// or once for all tokens where there are none (null). Asserts before that the
 /// offsets ascend from 0 to the number of tokens.
-SmallVector<Value>
-emitForGroups(ImplicitLocOpBuilder &b, StringRef opName, Value offsets,
-              Value numTokens, ValueRange inits,
-              llvm::function_ref<SmallVector<Value>(Value begin, Value count,
-                                                    ValueRange carried)>
-                  body);
+SmallVector<Value> emitForGroups(ImplicitLocOpBuilder &b, StringRef opName,
+                                 Value offsets, Value numTokens,
+                                 ValueRange inits, GroupBody body);
+/// The same for offsets that an assertion has seen.
+SmallVector<Value> emitForCheckedGroups(ImplicitLocOpBuilder &b, Value offsets,
+                                        Value numTokens, ValueRange inits,
+                                        GroupBody body);
 
 } // namespace mlir::moe::tolinalg
 

@@ -21,15 +21,31 @@ using namespace mlir::moe::tolinalg;
 // What losses share
 //===----------------------------------------------------------------------===//
 
-Value LossEmitter::emit(ReifyRankedShapedTypeOpInterface op, Value tokens,
-                        const APFloat &coefficient) {
+Value LossEmitter::emitNumTokens(Value begin, Value count) {
+  return emitLiveLoop(begin, count, emitI32(b, 0), [&](Value, Value sum) {
+    return emitAdd(b, sum, emitI32(b, 1));
+  });
+}
+
+Value LossEmitter::emitIsFull(Value numTokens) {
+  return arith::CmpIOp::create(b, arith::CmpIPredicate::sgt, numTokens,
+                               emitI32(b, 0));
+}
+
+Value LossEmitter::emitMean(ReifyRankedShapedTypeOpInterface op, Value tokens,
+                            const APFloat &coefficient, LossBody body) {
   // Carried: the sum over the groups, and the number of groups with tokens.
-  SmallVector<Value> total =
-      emitForGroups(b, op->getName().getStringRef(), offsets,
-                    emitDim(b, tokens, 0), {constant(0.0), emitI32(b, 0)},
-                    [&](Value begin, Value count, ValueRange carried) {
-                      return emitGroup(begin, count, carried);
-                    });
+  SmallVector<Value> total = emitForGroups(
+      b, op->getName().getStringRef(), offsets, emitDim(b, tokens, 0),
+      {constant(0.0), emitI32(b, 0)},
+      [&](Value begin, Value count, ValueRange carried) -> SmallVector<Value> {
+        Value numTokens = emitNumTokens(begin, count);
+        Value isFull = emitIsFull(numTokens);
+        Value loss = body(begin, count, asFloat(numTokens));
+        loss = select(isFull, loss, constant(0.0));
+        Value one = arith::ExtUIOp::create(b, b.getI32Type(), isFull);
+        return {add(carried[0], loss), emitAdd(b, carried[1], one)};
+      });
   Value numGroups = arith::MaxSIOp::create(b, total[1], emitI32(b, 1));
   Value loss = div(total[0], asFloat(numGroups));
   loss = mul(loss, constant(coefficient.convertToDouble()));
@@ -37,18 +53,31 @@ Value LossEmitter::emit(ReifyRankedShapedTypeOpInterface op, Value tokens,
   return emitWrite(b, emitConvert(b, loss, getElementType(dest)), dest, {});
 }
 
-SmallVector<Value> LossEmitter::emitGroup(Value begin, Value count,
-                                          ValueRange carried) {
-  Value numTokens =
-      emitLiveLoop(begin, count, emitI32(b, 0), [&](Value, Value sum) {
-        return emitAdd(b, sum, emitI32(b, 1));
+SmallVector<Value>
+LossEmitter::emitGradients(ReifyRankedShapedTypeOpInterface op, Value cotangent,
+                           const APFloat &coefficient, GradientBody body) {
+  SmallVector<Value> dests = emitDestinations(b, op);
+  for (Value &dest : dests)
+    dest = emitFill(b, emitFloat(b, getElementType(dest), 0.0), dest);
+  Value numRows = emitDim(b, dests[0], 0);
+  Value factor = emitConvert(b, emitRead(b, cotangent, {}), compute);
+  factor = mul(factor, constant(coefficient.convertToDouble()));
+  if (offsets) {
+    Value numGroups = emitForGroups(
+        b, op->getName().getStringRef(), offsets, numRows, emitI32(b, 0),
+        [&](Value begin, Value count, ValueRange so) -> SmallVector<Value> {
+          Value isFull = emitIsFull(emitNumTokens(begin, count));
+          Value one = arith::ExtUIOp::create(b, b.getI32Type(), isFull);
+          return {emitAdd(b, so[0], one)};
+        })[0];
+    factor = div(factor, asFloat(numGroups));
+  }
+  return emitForCheckedGroups(
+      b, offsets, numRows, dests,
+      [&](Value begin, Value count, ValueRange carried) {
+        Value numTokens = asFloat(emitNumTokens(begin, count));
+        return body(begin, count, numTokens, factor, carried);
       });
-  Value hasTokens = arith::CmpIOp::create(b, arith::CmpIPredicate::sgt,
-                                          numTokens, emitI32(b, 0));
-  Value loss = emitLoss(begin, count, asFloat(numTokens));
-  loss = select(hasTokens, loss, constant(0.0));
-  Value one = arith::ExtUIOp::create(b, b.getI32Type(), hasTokens);
-  return {add(carried[0], loss), emitAdd(b, carried[1], one)};
 }
 
 Value LossEmitter::emitLiveLoop(
@@ -79,17 +108,51 @@ Value LossEmitter::emitSum(llvm::function_ref<Value(Value expert)> term) {
                   })[0];
 }
 
-Value LossEmitter::emitSquaredVariation(Value list, bool isUnbiased,
-                                        double eps) {
+std::pair<Value, Value> LossEmitter::emitVariance(Value list, double divisor) {
   auto readList = [&](Value expert) { return emitRead(b, list, expert); };
   Value mean = div(emitSum(readList), constant(width));
   Value squares = emitSum(
       [&](Value expert) { return square(sub(readList(expert), mean)); });
-  int64_t divisor = isUnbiased ? std::max<int64_t>(width - 1, 1) : width;
-  Value below = square(mean);
-  if (eps != 0.0)
-    below = add(below, constant(eps));
-  return div(div(squares, constant(divisor)), below);
+  return {div(squares, constant(divisor)), mean};
+}
+
+Value LossEmitter::emitMeanSquare(Value mean, double eps) {
+  return eps == 0.0 ? square(mean) : add(square(mean), constant(eps));
+}
+
+Value LossEmitter::emitSquaredVariation(Value list, bool isUnbiased,
+                                        double eps) {
+  auto [variance, mean] = emitVariance(list, getDivisor(isUnbiased));
+  return div(variance, emitMeanSquare(mean, eps));
+}
+
+/// 2 ((x - mean) / divisor - variance mean / (R u)) / u, u = mean^2 + eps.
+Value LossEmitter::emitVariationGradient(Value list, bool isUnbiased,
+                                         double eps, Value factor) {
+  double divisor = getDivisor(isUnbiased);
+  auto [variance, mean] = emitVariance(list, divisor);
+  Value below = emitMeanSquare(mean, eps);
+  Value pull = div(mul(variance, mean), mul(constant(width), below));
+  Value scale = mul(constant(2.0), div(factor, below));
+  return emitExperts([&](Value expert) {
+    Value distance = sub(emitRead(b, list, expert), mean);
+    return mul(scale, sub(div(distance, constant(divisor)), pull));
+  });
+}
+
+Value LossEmitter::emitExperts(llvm::function_ref<Value(Value expert)> value) {
+  return emitMapIndexed(b, emitList(b, b.getIndexAttr(width), compute), value);
+}
+
+Value LossEmitter::emitIsBehind(KeyOrder &order, Value key, Value expert,
+                                Value otherKey, Value otherId) {
+  Value isLess = order.isGreater(otherKey, key);
+  Value isTie =
+      arith::CmpIOp::create(b, arith::CmpIPredicate::eq, key, otherKey);
+  Value isLater = arith::CmpIOp::create(b, arith::CmpIPredicate::sgt,
+                                        emitToI32(b, expert), otherId);
+  return arith::OrIOp::create(b, isLess,
+                              arith::AndIOp::create(b, isTie, isLater));
 }
 
 Value LossEmitter::emitZeros() {
@@ -98,24 +161,138 @@ Value LossEmitter::emitZeros() {
 }
 
 //===----------------------------------------------------------------------===//
+// ScoreSums
+//===----------------------------------------------------------------------===//
+
+Value ScoreSums::emitScoreSums(Value begin, Value count) {
+  return emitLiveLoop(begin, count, emitZeros(), [&](Value token, Value sums) {
+    Value row = emitSliceRow(b, scores, token);
+    return emitAccumulate(b, row, sums, [&](Value score, Value sum) {
+      return add(sum, emitConvert(b, score, compute));
+    });
+  });
+}
+
+Value ScoreSums::emitCounts(Value begin, Value count, Value firstSlot,
+                            Value lastSlot) {
+  Value zero = emitFill(b, emitI32(b, 0),
+                        emitList(b, b.getIndexAttr(width), b.getI32Type()));
+  return emitLiveLoop(begin, count, zero, [&](Value token, Value counts) {
+    return emitLoop(
+        b, firstSlot, lastSlot, counts, [&](Value slot, ValueRange carried) {
+          Value id = emitRead(b, ids, {token, slot});
+          Value isExpert = emitIsWithin(b, id, emitI32(b, width));
+          return emitIf(b, isExpert, carried, [&]() -> SmallVector<Value> {
+            Value expert = emitToIndex(b, id);
+            Value more =
+                emitAdd(b, emitRead(b, carried[0], expert), emitI32(b, 1));
+            return {emitWrite(b, more, carried[0], expert)};
+          });
+        })[0];
+  });
+}
+
+Value ScoreSums::emitOpenCounts(Value begin, Value count) {
+  return emitLiveLoop(
+      begin, count, emitZeros(), [&](Value token, Value counts) {
+        Value row = emitSliceRow(b, scores, token);
+        return emitAccumulate(b, row, counts, [&](Value score, Value carried) {
+          Value zero = emitFloat(b, score.getType(), 0.0);
+          Value isOpen =
+              arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, score, zero);
+          return select(isOpen, add(carried, constant(1.0)), carried);
+        });
+      });
+}
+
+Value ScoreSums::emitFirst(Value token) {
+  return emitRead(b, ids, {token, emitIndex(b, 0)});
+}
+
+Value ScoreSums::emitRest(Value token, Value expert, Value first) {
+  Value isFirst = arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
+                                        emitToI32(b, expert), first);
+  return select(isFirst, constant(0.0), readScore(token, expert));
+}
+
+Value ScoreSums::emitRestSum(Value token, Value first) {
+  return add(
+      emitSum([&](Value expert) { return emitRest(token, expert, first); }),
+      constant(1e-9));
+}
+
+std::pair<Value, Value> ScoreSums::emitPowerSum(Value token) {
+  Value largest = emitLoop(
+      b, emitIndex(b, 0), emitIndex(b, width), emitNegativeInfinity(b, compute),
+      [&](Value expert, ValueRange carried) -> SmallVector<Value> {
+        return {
+            arith::MaximumFOp::create(b, carried[0], readScore(token, expert))};
+      })[0];
+  // The difference of two infinities would be NaN.
+  Value isFinite = math::IsFiniteOp::create(b, largest);
+  Value shift = select(isFinite, largest, constant(0.0));
+  Value sum = emitSum([&](Value expert) -> Value {
+    return math::ExpOp::create(b, sub(readScore(token, expert), shift));
+  });
+  return {shift, sum};
+}
+
+ScoreSums::Last ScoreSums::emitLast(Value token, int64_t k) {
+  KeyOrder order(b, compute);
+  RankedKeys best = emitTopK(b, order, k, width, [&](Value expert) {
+    return order.encode(readScore(token, expert));
+  });
+  return {best.keys.back(), best.ids.back()};
+}
+
+Value ScoreSums::emitIsOutside(const Last &last, Value token, Value expert) {
+  KeyOrder order(b, compute);
+  Value key = order.encode(readScore(token, expert));
+  return emitIsBehind(order, key, expert, last.key, last.id);
+}
+
+Value ScoreSums::emitTokenShares(Value begin, Value count) {
+  Value group =
+      emitConvertTensor(b, emitSliceRows(b, scores, begin, count), compute);
+  if (mask)
+    group =
+        emitMap(b, {group, emitSliceRows(b, mask, begin, count)}, {{0, 1}, {0}},
+                emitEmptyLike(b, group, compute), [&](ValueRange scalars) {
+                  return select(scalars[1], scalars[0],
+                                emitNegativeInfinity(b, compute));
+                });
+  return emitSoftmax(b, group, /*dim=*/0);
+}
+
+Value ScoreSums::emitMeanShare(Value shares, Value begin, Value token) {
+  Value member = emitSub(b, token, begin);
+  Value total = emitSum(
+      [&](Value expert) { return emitRead(b, shares, {member, expert}); });
+  return div(total, constant(width));
+}
+
+//===----------------------------------------------------------------------===//
 // AuxLossOp
 //===----------------------------------------------------------------------===//
 
 namespace {
 
-class AuxLoss final : public LossEmitter {
+class AuxLoss final : public ScoreSums {
 public:
   AuxLoss(ImplicitLocOpBuilder &b, AuxLossOp op)
-      : LossEmitter(b, op.getScores().getType().getDimSize(1),
-                    getComputeType(b, {op.getScores(), op.getLoss()}),
-                    op.getTokenMask(), op.getGroupOffsets()),
+      : ScoreSums(b, op, getComputeType(b, {op.getScores(), op.getLoss()})),
         op(op) {}
 
-private:
-  Value emitLoss(Value begin, Value count, Value numTokens) override;
+  Value emit() {
+    return emitMean(op, scores, op.getCoefficient(),
+                    [&](Value begin, Value count, Value numTokens) {
+                      return emitLoss(begin, count, numTokens);
+                    });
+  }
 
-  Value emitScoreSums(Value begin, Value count);
-  Value emitCounts(Value begin, Value count, Value firstSlot, Value lastSlot);
+private:
+  Value emitLoss(Value begin, Value count, Value numTokens);
+
   Value emitShareProduct(Value counts, Value sums, Value numTokens);
   Value emitBalance(Value begin, Value count, Value numTokens);
   Value emitPlace(Value begin, Value count, Value numTokens, int64_t place);
@@ -125,10 +302,6 @@ private:
   Value emitEntropy(Value token);
   Value emitTokenBalance(Value begin, Value count, Value numTokens);
   Value emitL1Balance(Value begin, Value count, Value numTokens);
-
-  Value readScore(Value token, Value expert) {
-    return read(op.getScores(), token, expert);
-  }
 
   AuxLossOp op;
 };
@@ -161,36 +334,6 @@ Value AuxLoss::emitLoss(Value begin, Value count, Value numTokens) {
   llvm_unreachable("all kinds are covered");
 }
 
-/// The scores [R] summed over the group's tokens.
-Value AuxLoss::emitScoreSums(Value begin, Value count) {
-  return emitLiveLoop(begin, count, emitZeros(), [&](Value token, Value sums) {
-    Value row = emitSliceRow(b, op.getScores(), token);
-    return emitAccumulate(b, row, sums, [&](Value score, Value sum) {
-      return add(sum, emitConvert(b, score, compute));
-    });
-  });
-}
-
-/// How many of some slots of the group chose each expert, [R] i32.
-Value AuxLoss::emitCounts(Value begin, Value count, Value firstSlot,
-                          Value lastSlot) {
-  Value zero = emitFill(b, emitI32(b, 0),
-                        emitList(b, b.getIndexAttr(width), b.getI32Type()));
-  return emitLiveLoop(begin, count, zero, [&](Value token, Value counts) {
-    return emitLoop(
-        b, firstSlot, lastSlot, counts, [&](Value slot, ValueRange carried) {
-          Value id = emitRead(b, op.getIds(), {token, slot});
-          Value isExpert = emitIsWithin(b, id, emitI32(b, width));
-          return emitIf(b, isExpert, carried, [&]() -> SmallVector<Value> {
-            Value expert = emitToIndex(b, id);
-            Value more =
-                emitAdd(b, emitRead(b, carried[0], expert), emitI32(b, 1));
-            return {emitWrite(b, more, carried[0], expert)};
-          });
-        })[0];
-  });
-}
-
 /// sum_e (count_e / T) * (sum_e / T)
 Value AuxLoss::emitShareProduct(Value counts, Value sums, Value numTokens) {
   return emitSum([&](Value expert) {
@@ -200,7 +343,7 @@ Value AuxLoss::emitShareProduct(Value counts, Value sums, Value numTokens) {
 }
 
 Value AuxLoss::emitBalance(Value begin, Value count, Value numTokens) {
-  Value numSlots = emitDim(b, op.getIds(), 1);
+  Value numSlots = emitDim(b, ids, 1);
   Value sums = emitScoreSums(begin, count);
   Value counts = emitCounts(begin, count, emitIndex(b, 0), numSlots);
   Value sum = mul(constant(width), emitShareProduct(counts, sums, numTokens));
@@ -224,36 +367,20 @@ Value AuxLoss::emitPlace(Value begin, Value count, Value numTokens,
 /// the group's tokens.
 Value AuxLoss::emitSharesOfRest(Value begin, Value count) {
   return emitLiveLoop(begin, count, emitZeros(), [&](Value token, Value sums) {
-    Value first = emitRead(b, op.getIds(), {token, emitIndex(b, 0)});
-    auto rest = [&](Value expert) {
-      Value isFirst = arith::CmpIOp::create(b, arith::CmpIPredicate::eq,
-                                            emitToI32(b, expert), first);
-      return select(isFirst, constant(0.0), readScore(token, expert));
-    };
-    Value total = add(emitSum(rest), constant(1e-9));
+    Value first = emitFirst(token);
+    Value total = emitRestSum(token, first);
     return emitLoop(
         b, emitIndex(b, 0), emitIndex(b, width), sums,
         [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-          Value sum =
-              add(emitRead(b, carried[0], expert), div(rest(expert), total));
+          Value share = div(emitRest(token, expert, first), total);
+          Value sum = add(emitRead(b, carried[0], expert), share);
           return {emitWrite(b, sum, carried[0], expert)};
         })[0];
   });
 }
 
 Value AuxLoss::emitLogSumExp(Value token) {
-  Value largest = emitLoop(
-      b, emitIndex(b, 0), emitIndex(b, width), emitNegativeInfinity(b, compute),
-      [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-        return {
-            arith::MaximumFOp::create(b, carried[0], readScore(token, expert))};
-      })[0];
-  // The difference of two infinities would be NaN.
-  Value isFinite = math::IsFiniteOp::create(b, largest);
-  Value shift = select(isFinite, largest, constant(0.0));
-  Value sum = emitSum([&](Value expert) -> Value {
-    return math::ExpOp::create(b, sub(readScore(token, expert), shift));
-  });
+  auto [shift, sum] = emitPowerSum(token);
   return add(shift, math::LogOp::create(b, sum));
 }
 
@@ -262,23 +389,10 @@ Value AuxLoss::emitTail(Value token) {
   auto k = static_cast<int64_t>(*op.getK());
   if (k >= width)
     return constant(0.0);
-  KeyOrder order(b, compute);
-  RankedKeys best = emitTopK(b, order, k, width, [&](Value expert) {
-    return order.encode(readScore(token, expert));
-  });
-  // The last of the k: what is smaller is outside, and an equal one behind it.
-  Value lastKey = best.keys.back(), lastId = best.ids.back();
+  Last last = emitLast(token, k);
   return emitSum([&](Value expert) {
-    Value score = readScore(token, expert);
-    Value key = order.encode(score);
-    Value isLess = order.isGreater(lastKey, key);
-    Value isTie =
-        arith::CmpIOp::create(b, arith::CmpIPredicate::eq, key, lastKey);
-    Value isLater = arith::CmpIOp::create(b, arith::CmpIPredicate::sgt,
-                                          emitToI32(b, expert), lastId);
-    Value isOutside = arith::OrIOp::create(
-        b, isLess, arith::AndIOp::create(b, isTie, isLater));
-    return select(isOutside, score, constant(0.0));
+    return select(emitIsOutside(last, token, expert), readScore(token, expert),
+                  constant(0.0));
   });
 }
 
@@ -294,21 +408,9 @@ Value AuxLoss::emitEntropy(Value token) {
 
 /// T^2 mean_t(mean_e(p)^2) of a softmax over the group's live tokens.
 Value AuxLoss::emitTokenBalance(Value begin, Value count, Value numTokens) {
-  Value group = emitConvertTensor(
-      b, emitSliceRows(b, op.getScores(), begin, count), compute);
-  if (mask)
-    group =
-        emitMap(b, {group, emitSliceRows(b, mask, begin, count)}, {{0, 1}, {0}},
-                emitEmptyLike(b, group, compute), [&](ValueRange scalars) {
-                  return select(scalars[1], scalars[0],
-                                emitNegativeInfinity(b, compute));
-                });
-  Value shares = emitSoftmax(b, group, /*dim=*/0);
+  Value shares = emitTokenShares(begin, count);
   Value sum = emitLiveSum(begin, count, [&](Value token) {
-    Value member = emitSub(b, token, begin);
-    Value total = emitSum(
-        [&](Value expert) { return emitRead(b, shares, {member, expert}); });
-    return square(div(total, constant(width)));
+    return square(emitMeanShare(shares, begin, token));
   });
   return mul(square(numTokens), div(sum, numTokens));
 }
@@ -316,16 +418,7 @@ Value AuxLoss::emitTokenBalance(Value begin, Value count, Value numTokens) {
 /// R / (k T^2) sum_e (tokens with a positive score) (sum of scores)
 Value AuxLoss::emitL1Balance(Value begin, Value count, Value numTokens) {
   Value sums = emitScoreSums(begin, count);
-  Value open =
-      emitLiveLoop(begin, count, emitZeros(), [&](Value token, Value counts) {
-        Value row = emitSliceRow(b, op.getScores(), token);
-        return emitAccumulate(b, row, counts, [&](Value score, Value carried) {
-          Value zero = emitFloat(b, score.getType(), 0.0);
-          Value isOpen =
-              arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, score, zero);
-          return select(isOpen, add(carried, constant(1.0)), carried);
-        });
-      });
+  Value open = emitOpenCounts(begin, count);
   Value sum = emitSum([&](Value expert) {
     return mul(emitRead(b, open, expert), emitRead(b, sums, expert));
   });
@@ -338,7 +431,7 @@ class AuxLossLowering final : public Lowering<AuxLossOp> {
 
   SmallVector<Value> emit(AuxLossOp op,
                           ImplicitLocOpBuilder &b) const override {
-    return {AuxLoss(b, op).emit(op, op.getScores(), op.getCoefficient())};
+    return {AuxLoss(b, op).emit()};
   }
 };
 
@@ -347,4 +440,5 @@ class AuxLossLowering final : public Lowering<AuxLossOp> {
 void moe::populateMoeToLinalgLossesPatterns(RewritePatternSet &patterns) {
   patterns.add<AuxLossLowering>(patterns.getContext());
   addTrainingPatterns(patterns);
+  addLossGradientPatterns(patterns);
 }

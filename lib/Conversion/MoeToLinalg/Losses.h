@@ -10,28 +10,39 @@
 #define MOE_LIB_CONVERSION_MOETOLINALG_LOSSES_H
 
 #include "Emit.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Utils/Selection.h"
 
 namespace mlir::moe::tolinalg {
 
-/// Emits a loss: its value for every group of tokens, and their mean. Sums are
-/// of the compute type.
+/// Emits a loss, its value for every group of tokens and their mean, or the
+/// gradient of one. Sums are of the compute type.
 class LossEmitter {
 public:
   /// `mask` and `offsets` are operands of the op, or null.
   LossEmitter(ImplicitLocOpBuilder &b, int64_t width, FloatType compute,
               Value mask, Value offsets)
       : b(b), width(width), compute(compute), mask(mask), offsets(offsets) {}
-  virtual ~LossEmitter() = default;
-
-  /// `coefficient` times the mean over the groups that have tokens, as `op`'s
-  /// result.
-  Value emit(ReifyRankedShapedTypeOpInterface op, Value tokens,
-             const APFloat &coefficient);
 
 protected:
   /// The loss of the tokens from `begin` on, `numTokens` of which (a float)
   /// take part.
-  virtual Value emitLoss(Value begin, Value count, Value numTokens) = 0;
+  using LossBody =
+      llvm::function_ref<Value(Value begin, Value count, Value numTokens)>;
+  /// Its gradient times `factor`, written to `dests`.
+  using GradientBody = llvm::function_ref<SmallVector<Value>(
+      Value begin, Value count, Value numTokens, Value factor,
+      ValueRange dests)>;
+
+  /// `coefficient` times the mean over the groups that have tokens, as `op`'s
+  /// result.
+  Value emitMean(ReifyRankedShapedTypeOpInterface op, Value tokens,
+                 const APFloat &coefficient, LossBody body);
+  /// The results of `op`, the backward of that: zeros but for what `body`
+  /// writes.
+  SmallVector<Value> emitGradients(ReifyRankedShapedTypeOpInterface op,
+                                   Value cotangent, const APFloat &coefficient,
+                                   GradientBody body);
 
   /// A loop over the group's tokens that are not masked.
   Value
@@ -44,6 +55,14 @@ protected:
   Value emitSum(llvm::function_ref<Value(Value expert)> term);
   /// Variance of a list [R] over its squared mean + eps.
   Value emitSquaredVariation(Value list, bool isUnbiased, double eps);
+  /// `factor` times its gradient, a list [R].
+  Value emitVariationGradient(Value list, bool isUnbiased, double eps,
+                              Value factor);
+  /// A list [R].
+  Value emitExperts(llvm::function_ref<Value(Value expert)> value);
+  /// Whether an expert's key ranks behind another expert's.
+  Value emitIsBehind(KeyOrder &order, Value key, Value expert, Value otherKey,
+                     Value otherId);
   /// A list [R] of zeros.
   Value emitZeros();
 
@@ -72,7 +91,98 @@ protected:
   Value mask, offsets;
 
 private:
-  SmallVector<Value> emitGroup(Value begin, Value count, ValueRange carried);
+  /// How many tokens of a group take part (i32).
+  Value emitNumTokens(Value begin, Value count);
+  Value emitIsFull(Value numTokens);
+  /// The variance and the mean of a list.
+  std::pair<Value, Value> emitVariance(Value list, double divisor);
+  double getDivisor(bool isUnbiased) {
+    return isUnbiased ? std::max<int64_t>(width - 1, 1) : width;
+  }
+  Value emitMeanSquare(Value mean, double eps);
+};
+
+/// Sums over the scores and ids of a group that losses of them and their
+/// gradients need.
+class ScoreSums : public LossEmitter {
+public:
+  template <typename OpTy>
+  ScoreSums(ImplicitLocOpBuilder &b, OpTy op, FloatType compute)
+      : LossEmitter(b, op.getScores().getType().getDimSize(1), compute,
+                    op.getTokenMask(), op.getGroupOffsets()),
+        scores(op.getScores()), ids(op.getIds()) {}
+
+protected:
+  /// The last that is among a token's k largest scores, as key and id.
+  struct Last {
+    Value key, id;
+  };
+
+  Value readScore(Value token, Value expert) {
+    return read(scores, token, expert);
+  }
+  /// The scores [R] summed over the group's tokens.
+  Value emitScoreSums(Value begin, Value count);
+  /// How many of some slots of the group chose each expert, [R] i32.
+  Value emitCounts(Value begin, Value count, Value firstSlot, Value lastSlot);
+  /// How many tokens have a positive score, [R].
+  Value emitOpenCounts(Value begin, Value count);
+  /// The expert of a token's first slot; its score of another one, 0 of this;
+  /// and the sum of these + 1e-9.
+  Value emitFirst(Value token);
+  Value emitRest(Value token, Value expert, Value first);
+  Value emitRestSum(Value token, Value first);
+  /// The largest score, 0 where it is not finite, and the sum of the powers of
+  /// the scores less that.
+  std::pair<Value, Value> emitPowerSum(Value token);
+  Last emitLast(Value token, int64_t k);
+  Value emitIsOutside(const Last &last, Value token, Value expert);
+  /// A softmax over the group's tokens that take part, [count, R].
+  Value emitTokenShares(Value begin, Value count);
+  /// The mean of a row of it.
+  Value emitMeanShare(Value shares, Value begin, Value token);
+
+  Value scores, ids; ///< Operands; ids null where absent.
+};
+
+/// The smooth load of experts, of a loss or of its gradient.
+class SmoothLoad : public LossEmitter {
+public:
+  template <typename OpTy>
+  SmoothLoad(ImplicitLocOpBuilder &b, OpTy op, FloatType compute)
+      : LossEmitter(b, op.getClean().getType().getDimSize(1), compute,
+                    op.getTokenMask(), op.getGroupOffsets()),
+        clean(op.getClean()), noisy(op.getNoisy()), sigma(op.getSigma()),
+        isOthers(op.getThreshold() == LoadThreshold::kth_excluding),
+        k(static_cast<int64_t>(op.getK())), eps(op.getEps().convertToDouble()),
+        std(op.getStd() ? op.getStd()->convertToDouble() : 0.0) {}
+
+protected:
+  /// The k-th and (k+1)-th largest noisy logit of a token, -inf where there is
+  /// none, and whose they are.
+  struct Thresholds {
+    SmallVector<Value, 2> values, keys, ids;
+  };
+  /// An entry (t, e) and its threshold, which is the (k+1)-th where `isSecond`.
+  struct Entry {
+    Value clean, sigma, threshold;
+    Value isSecond; ///< Null where it never is.
+    Value isNever;  ///< It is at -inf and is never chosen,
+    Value isAlways; ///< or there is no threshold.
+  };
+
+  /// The load [R] of a group.
+  Value emitLoad(Value begin, Value count);
+  Thresholds emitThresholds(Value token);
+  Entry emitEntry(Value token, Value expert, const Thresholds &thresholds);
+
+  Value clean, noisy, sigma; ///< Operands; sigma null where it is a number.
+  bool isOthers;
+  int64_t k;
+  double eps, std;
+
+private:
+  Value emitChance(const Entry &entry);
 };
 
 } // namespace mlir::moe::tolinalg

@@ -25,6 +25,8 @@ void addGroupPatterns(RewritePatternSet &patterns);
 void addGroupedMatmulPatterns(RewritePatternSet &patterns);
 /// Load loss, expert load and selection bias.
 void addTrainingPatterns(RewritePatternSet &patterns);
+/// The backwards of losses.
+void addLossGradientPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe::tolinalg
 

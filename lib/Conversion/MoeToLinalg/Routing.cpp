@@ -157,16 +157,18 @@ class TopKLowering final : public Lowering<TopKOp> {
 } // namespace
 
 void tolinalg::addGatePatterns(RewritePatternSet &patterns) {
-  patterns.add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
-               TokenLowering<SubsetPartitionOp>,
-               TokenLowering<SubsetMarginalsOp>, TokenLowering<SubsetEntropyOp>,
-               TokenLowering<SubsetCovarianceOp>, TokenLowering<SubsetSampleOp>,
-               TokenLowering<SubsetLogProbOp>, TokenLowering<PhiloxOp>,
-               TokenLowering<UnitRowsOp>, TokenLowering<JitterOp>,
-               TokenLowering<NoisyLogitsOp>, TokenLowering<MixOp>,
-               TokenLowering<RouteVJPOp>, TokenLowering<ScoreVJPOp>,
-               TokenLowering<MixQueryVJPOp>, TokenLowering<MixKeyVJPOp>>(
-      patterns.getContext());
+  patterns
+      .add<GateLowering, ScoreLowering, TokenLowering<RouteOp>,
+           TokenLowering<SubsetPartitionOp>, TokenLowering<SubsetMarginalsOp>,
+           TokenLowering<SubsetEntropyOp>, TokenLowering<SubsetCovarianceOp>,
+           TokenLowering<SubsetSampleOp>, TokenLowering<SubsetLogProbOp>,
+           TokenLowering<PhiloxOp>, TokenLowering<UnitRowsOp>,
+           TokenLowering<JitterOp>, TokenLowering<NoisyLogitsOp>,
+           TokenLowering<MixOp>, TokenLowering<RouteVJPOp>,
+           TokenLowering<ScoreVJPOp>, TokenLowering<NoisyLogitsVJPOp>,
+           TokenLowering<UnitRowsVJPOp>, TokenLowering<SubsetPartitionVJPOp>,
+           TokenLowering<MixQueryVJPOp>, TokenLowering<MixKeyVJPOp>>(
+          patterns.getContext());
 }
 
 void moe::populateMoeToLinalgRoutingPatterns(RewritePatternSet &patterns) {

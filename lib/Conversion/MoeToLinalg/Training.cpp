@@ -16,90 +16,98 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::tolinalg;
 
-namespace {
-
 //===----------------------------------------------------------------------===//
 // LoadLossOp
 //===----------------------------------------------------------------------===//
 
-class LoadLoss final : public LossEmitter {
-public:
-  LoadLoss(ImplicitLocOpBuilder &b, LoadLossOp op)
-      : LossEmitter(b, op.getClean().getType().getDimSize(1),
-                    getComputeType(b, {op.getClean(), op.getNoisy(),
-                                       op.getSigma(), op.getLoss()}),
-                    op.getTokenMask(), op.getGroupOffsets()),
-        op(op) {}
-
-private:
-  Value emitLoss(Value begin, Value count, Value numTokens) override;
-
-  SmallVector<Value> emitThresholds(Value token);
-  Value emitChance(Value token, Value expert, ArrayRef<Value> thresholds);
-
-  LoadLossOp op;
-};
-
-Value LoadLoss::emitLoss(Value begin, Value count, Value) {
-  Value load =
-      emitLiveLoop(begin, count, emitZeros(), [&](Value token, Value sums) {
-        SmallVector<Value> thresholds = emitThresholds(token);
-        return emitLoop(
-            b, emitIndex(b, 0), emitIndex(b, width), sums,
-            [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-              Value sum = add(emitRead(b, carried[0], expert),
-                              emitChance(token, expert, thresholds));
-              return {emitWrite(b, sum, carried[0], expert)};
-            })[0];
-      });
-  return emitSquaredVariation(load, /*isUnbiased=*/false,
-                              op.getEps().convertToDouble());
-}
-
-/// The k-th and (k+1)-th largest noisy logit; -inf where there is none.
-SmallVector<Value> LoadLoss::emitThresholds(Value token) {
-  auto k = static_cast<int64_t>(op.getK());
+SmoothLoad::Thresholds SmoothLoad::emitThresholds(Value token) {
   KeyOrder order(b, compute);
   RankedKeys best =
       emitTopK(b, order, std::min(k, width - 1) + 1, width, [&](Value expert) {
-        return order.encode(read(op.getNoisy(), token, expert));
+        return order.encode(read(noisy, token, expert));
       });
-  SmallVector<Value> thresholds;
-  for (int64_t place : {k - 1, k})
-    thresholds.push_back(place < width ? order.decode(best.keys[place])
-                                       : emitNegativeInfinity(b, compute));
+  Thresholds thresholds;
+  for (int64_t place : {k - 1, k}) {
+    bool isThere = place < width;
+    thresholds.keys.push_back(isThere ? best.keys[place] : order.getEmptyKey());
+    thresholds.ids.push_back(isThere ? best.ids[place] : emitI32(b, 0));
+    thresholds.values.push_back(isThere ? order.decode(best.keys[place])
+                                        : emitNegativeInfinity(b, compute));
+  }
   return thresholds;
 }
 
-/// Phi((clean - threshold) / sigma).
-Value LoadLoss::emitChance(Value token, Value expert,
-                           ArrayRef<Value> thresholds) {
-  Value threshold = thresholds[0];
-  if (op.getThreshold() == LoadThreshold::kth_excluding) {
-    Value own = read(op.getNoisy(), token, expert);
-    Value isInside =
-        arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, own, thresholds[1]);
-    threshold = select(isInside, thresholds[1], thresholds[0]);
+SmoothLoad::Entry SmoothLoad::emitEntry(Value token, Value expert,
+                                        const Thresholds &thresholds) {
+  Entry entry;
+  entry.threshold = thresholds.values[0];
+  if (isOthers) {
+    // One of the first k would have to be above the next.
+    KeyOrder order(b, compute);
+    Value key = order.encode(read(noisy, token, expert));
+    Value isBehind =
+        emitIsBehind(order, key, expert, thresholds.keys[0], thresholds.ids[0]);
+    entry.isSecond = arith::XOrIOp::create(
+        b, isBehind, arith::ConstantOp::create(b, b.getBoolAttr(true)));
+    entry.threshold =
+        select(isBehind, thresholds.values[0], thresholds.values[1]);
   }
-  Value clean = read(op.getClean(), token, expert);
-  Value sigma = op.getSigma() ? read(op.getSigma(), token, expert)
-                              : constant(op.getStd()->convertToDouble());
+  entry.clean = read(clean, token, expert);
+  entry.sigma = sigma ? read(sigma, token, expert) : constant(std);
+  Value none = emitNegativeInfinity(b, compute);
+  entry.isNever = isEqual(entry.clean, none);
+  entry.isAlways = isEqual(entry.threshold, none);
+  return entry;
+}
+
+/// Phi((clean - threshold) / sigma).
+Value SmoothLoad::emitChance(const Entry &entry) {
   // Through erfc, which keeps both tails.
   constexpr double kRootOfHalf = 0.70710678118654752440;
-  Value distance = div(sub(threshold, clean), sigma);
+  Value distance = div(sub(entry.threshold, entry.clean), entry.sigma);
   Value tail = math::ErfcOp::create(b, mul(distance, constant(kRootOfHalf)));
-  Value none = emitNegativeInfinity(b, compute);
   Value chance =
-      select(isEqual(threshold, none), constant(1.0), mul(constant(0.5), tail));
-  return select(isEqual(clean, none), constant(0.0), chance);
+      select(entry.isAlways, constant(1.0), mul(constant(0.5), tail));
+  return select(entry.isNever, constant(0.0), chance);
 }
+
+Value SmoothLoad::emitLoad(Value begin, Value count) {
+  return emitLiveLoop(begin, count, emitZeros(), [&](Value token, Value sums) {
+    Thresholds thresholds = emitThresholds(token);
+    return emitLoop(
+        b, emitIndex(b, 0), emitIndex(b, width), sums,
+        [&](Value expert, ValueRange carried) -> SmallVector<Value> {
+          Value chance = emitChance(emitEntry(token, expert, thresholds));
+          Value sum = add(emitRead(b, carried[0], expert), chance);
+          return {emitWrite(b, sum, carried[0], expert)};
+        })[0];
+  });
+}
+
+namespace {
+
+class LoadLoss final : public SmoothLoad {
+public:
+  LoadLoss(ImplicitLocOpBuilder &b, LoadLossOp op)
+      : SmoothLoad(b, op,
+                   getComputeType(b, {op.getClean(), op.getNoisy(),
+                                      op.getSigma(), op.getLoss()})) {}
+
+  Value emit(LoadLossOp op) {
+    return emitMean(op, clean, op.getCoefficient(),
+                    [&](Value begin, Value count, Value) {
+                      return emitSquaredVariation(emitLoad(begin, count),
+                                                  /*isUnbiased=*/false, eps);
+                    });
+  }
+};
 
 class LoadLossLowering final : public Lowering<LoadLossOp> {
   using Lowering::Lowering;
 
   SmallVector<Value> emit(LoadLossOp op,
                           ImplicitLocOpBuilder &b) const override {
-    return {LoadLoss(b, op).emit(op, op.getClean(), op.getCoefficient())};
+    return {LoadLoss(b, op).emit(op)};
   }
 };
 

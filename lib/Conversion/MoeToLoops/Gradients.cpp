@@ -111,6 +111,7 @@ template <typename OpTy> struct LowerByBody : public OpRewritePattern<OpTy> {
 } // namespace
 
 void loops::populateGradientPatterns(RewritePatternSet &patterns) {
-  patterns.add<LowerSlotDots, LowerByBody<RouteVJPOp>, LowerByBody<ScoreVJPOp>>(
-      patterns.getContext());
+  patterns.add<LowerSlotDots, LowerByBody<RouteVJPOp>, LowerByBody<ScoreVJPOp>,
+               LowerByBody<NoisyLogitsVJPOp>, LowerByBody<UnitRowsVJPOp>,
+               LowerByBody<SubsetPartitionVJPOp>>(patterns.getContext());
 }

@@ -36,18 +36,32 @@ Value TokenSums::countTokens(Value low, Value high) {
   return sumLive(low, high, [&](Value) { return b.real(1.0); });
 }
 
-Value TokenSums::emitSquaredVariation(Value count, bool isUnbiased, double eps,
-                                      llvm::function_ref<Value(Value)> term) {
+void TokenSums::loopLive(Value low, Value high, LoopBuilder::Body body) {
+  b.loop(low, high,
+         [&](Value t) { b.when(b.isLive(mask, t), [&] { body(t); }); });
+}
+
+Value TokenSums::divisorOf(Value count, bool isUnbiased) {
   Value width = b.toReal(count);
-  Value mean = b.div(b.sum(b.index(0), count, term), width);
+  return isUnbiased ? b.larger(b.sub(width, b.real(1.0)), b.real(1.0)) : width;
+}
+
+std::pair<Value, Value>
+TokenSums::emitVariance(Value count, Value divisor,
+                        llvm::function_ref<Value(Value)> term) {
+  Value mean = b.div(b.sum(b.index(0), count, term), b.toReal(count));
   Value squares = b.sum(b.index(0), count, [&](Value at) {
     Value distance = b.sub(term(at), mean);
     return b.mul(distance, distance);
   });
-  Value divisor = width;
-  if (isUnbiased)
-    divisor = b.larger(b.sub(width, b.real(1.0)), b.real(1.0));
-  return b.div(b.div(squares, divisor), b.add(b.mul(mean, mean), b.real(eps)));
+  return {b.div(squares, divisor), mean};
+}
+
+Value TokenSums::emitSquaredVariation(Value count, bool isUnbiased, double eps,
+                                      llvm::function_ref<Value(Value)> term) {
+  auto [variance, mean] =
+      emitVariance(count, divisorOf(count, isUnbiased), term);
+  return b.div(variance, b.add(b.mul(mean, mean), b.real(eps)));
 }
 
 Value loops::emitGroupMean(LoopBuilder &b, Operation *op, Value offsets,
@@ -80,19 +94,84 @@ Value loops::emitGroupMean(LoopBuilder &b, Operation *op, Value offsets,
 }
 
 //===----------------------------------------------------------------------===//
+// ScoreSums
+//===----------------------------------------------------------------------===//
+
+Value ScoreSums::sumScores(Value expert, Value low, Value high) {
+  return sumLive(low, high, [&](Value t) { return score(t, expert); });
+}
+
+Value ScoreSums::countSlots(Value expert, Value low, Value high,
+                            int64_t firstSlot, Value lastSlot) {
+  return sumLive(low, high, [&](Value t) {
+    return b.sum(b.index(firstSlot), lastSlot, [&](Value slot) {
+      Value isChosen = b.equal(b.load(ids, {t, slot}), expert);
+      return b.select(isChosen, b.real(1.0), b.real(0.0));
+    });
+  });
+}
+
+Value ScoreSums::countOpen(Value expert, Value low, Value high) {
+  return sumLive(low, high, [&](Value t) {
+    return b.select(isPositive(b, score(t, expert)), b.real(1.0), b.real(0.0));
+  });
+}
+
+Value ScoreSums::restOf(Value token, Value e) {
+  Value first = b.load(ids, {token, b.index(0)});
+  return b.select(b.equal(e, first), b.real(0.0), score(token, e));
+}
+
+Value ScoreSums::sumRest(Value token) {
+  return b.add(sumExperts([&](Value e) { return restOf(token, e); }),
+               b.real(1e-9));
+}
+
+Value ScoreSums::logSumExp(Value token) {
+  Value max = b.fold(b.index(0), numExperts, b.negativeInfinity(),
+                     [&](Value e, ValueRange so) -> SmallVector<Value> {
+                       return {b.larger(so[0], score(token, e))};
+                     })[0];
+  Value total = sumExperts([&](Value e) -> Value {
+    return math::ExpOp::create(b, b.sub(score(token, e), max));
+  });
+  return b.add(max, math::LogOp::create(b, total));
+}
+
+void ScoreSums::markLargest(Value token, int64_t k, Value taken) {
+  b.fill(taken, b.boolean(false));
+  b.visitLargest(
+      b.index(0), numExperts, b.smallerIndex(b.index(k), numExperts), taken,
+      [&](Value e) { return score(token, e); }, [](Value, Value) {});
+}
+
+void ScoreSums::computeTokenShares(Value low, Value high, Value shares) {
+  b.loop(numExperts, [&](Value e) {
+    b.softmax(
+        low, high, [&](Value t) { return b.isLive(mask, t); },
+        [&](Value t) { return score(t, e); },
+        [&](Value t, Value share) { b.store(share, shares, {t, e}); });
+  });
+}
+
+Value ScoreSums::meanShare(Value shares, Value token) {
+  return b.div(sumExperts([&](Value e) { return b.load(shares, {token, e}); }),
+               b.toReal(numExperts));
+}
+
+//===----------------------------------------------------------------------===//
 // AuxLossOp
 //===----------------------------------------------------------------------===//
 
 namespace {
 
 /// The loss of one group of tokens.
-class GroupLoss : public TokenSums {
+class GroupLoss : public ScoreSums {
 public:
   GroupLoss(LoopBuilder &b, AuxLossOp op)
-      : TokenSums(b, b.input(op.getTokenMask())), op(op),
-        scores(b.input(op.getScores())), ids(b.input(op.getIds())),
-        numExperts(b.size(scores, 1)),
-        taken(b.scratch(b.getI1Type(), numExperts)) {
+      : ScoreSums(b, b.input(op.getTokenMask()), b.input(op.getScores()),
+                  b.input(op.getIds())),
+        op(op), taken(b.scratch(b.getI1Type(), numExperts)) {
     if (op.getKind() == AuxLossKind::token_balance)
       shares = b.scratch(b.getComputeType(), {b.size(scores, 0), numExperts});
   }
@@ -100,17 +179,9 @@ public:
   Value emit(Value low, Value high, Value count);
 
 private:
-  Value score(Value token, Value e) { return b.load(scores, {token, e}); }
-  Value sumExperts(llvm::function_ref<Value(Value)> term) {
-    return b.sum(b.index(0), numExperts, term);
-  }
-  Value sumScores(Value expert, Value low, Value high);
-  Value countSlots(Value expert, Value low, Value high, Value firstSlot,
-                   Value lastSlot);
   Value emitBalance(Value low, Value high, Value count);
   Value emitPlace(Value low, Value high, Value count, int64_t place,
                   llvm::function_ref<Value(Value token, Value e)> share);
-  Value shareOfRest(Value token, Value e);
   Value emitZ(Value low, Value high, Value count);
   Value emitTrimmedLasso(Value low, Value high, Value count);
   Value emitEntropy(Value low, Value high, Value count);
@@ -118,32 +189,15 @@ private:
   Value emitL1Balance(Value low, Value high, Value count);
 
   AuxLossOp op;
-  Value scores, ids; ///< Operands; null where absent.
-  Value numExperts;
   Value taken;  ///< [R]
   Value shares; ///< [T, R] of token_balance
 };
-
-Value GroupLoss::sumScores(Value expert, Value low, Value high) {
-  return sumLive(low, high, [&](Value t) { return score(t, expert); });
-}
-
-/// The slots from the first to before the last that chose an expert.
-Value GroupLoss::countSlots(Value expert, Value low, Value high,
-                            Value firstSlot, Value lastSlot) {
-  return sumLive(low, high, [&](Value t) {
-    return b.sum(firstSlot, lastSlot, [&](Value slot) {
-      Value isChosen = b.equal(b.load(ids, {t, slot}), expert);
-      return b.select(isChosen, b.real(1.0), b.real(0.0));
-    });
-  });
-}
 
 /// R * sum_e (slots that chose e / T) * (mean score of e)
 Value GroupLoss::emitBalance(Value low, Value high, Value count) {
   Value numSlots = b.size(ids, 1);
   Value sum = sumExperts([&](Value e) {
-    Value chosen = countSlots(e, low, high, b.index(0), numSlots);
+    Value chosen = countSlots(e, low, high, 0, numSlots);
     if (op.getPerSlot())
       chosen = b.div(chosen, b.toReal(numSlots));
     return b.mul(b.div(chosen, count), b.div(sumScores(e, low, high), count));
@@ -157,33 +211,17 @@ Value GroupLoss::emitPlace(
     llvm::function_ref<Value(Value token, Value e)> share) {
   Value width = b.toReal(numExperts);
   Value sum = sumExperts([&](Value e) {
-    Value chosen = countSlots(e, low, high, b.index(place), b.index(place + 1));
+    Value chosen = countSlots(e, low, high, place, b.index(place + 1));
     Value shares = sumLive(low, high, [&](Value t) { return share(t, e); });
     return b.mul(b.div(chosen, count), b.div(shares, count));
   });
   return b.mul(b.mul(width, width), b.div(sum, width));
 }
 
-/// A score over the sum of a token's scores, both without its first expert's.
-Value GroupLoss::shareOfRest(Value token, Value e) {
-  Value first = b.load(ids, {token, b.index(0)});
-  auto rest = [&](Value expert) {
-    return b.select(b.equal(expert, first), b.real(0.0), score(token, expert));
-  };
-  return b.div(rest(e), b.add(sumExperts(rest), b.real(1e-9)));
-}
-
 /// Mean over tokens of logsumexp(scores[t, :])^2.
 Value GroupLoss::emitZ(Value low, Value high, Value count) {
   Value sum = sumLive(low, high, [&](Value t) {
-    Value max = b.fold(b.index(0), numExperts, b.negativeInfinity(),
-                       [&](Value e, ValueRange so) -> SmallVector<Value> {
-                         return {b.larger(so[0], score(t, e))};
-                       })[0];
-    Value total = sumExperts([&](Value e) -> Value {
-      return math::ExpOp::create(b, b.sub(score(t, e), max));
-    });
-    Value logSum = b.add(max, math::LogOp::create(b, total));
+    Value logSum = logSumExp(t);
     return b.mul(logSum, logSum);
   });
   return b.div(sum, count);
@@ -191,13 +229,8 @@ Value GroupLoss::emitZ(Value low, Value high, Value count) {
 
 /// Mean over tokens of what the k largest leave.
 Value GroupLoss::emitTrimmedLasso(Value low, Value high, Value count) {
-  Value k =
-      b.smallerIndex(b.index(static_cast<int64_t>(*op.getK())), numExperts);
   Value sum = sumLive(low, high, [&](Value t) {
-    b.fill(taken, b.boolean(false));
-    b.visitLargest(
-        b.index(0), numExperts, k, taken, [&](Value e) { return score(t, e); },
-        [](Value, Value) {});
+    markLargest(t, static_cast<int64_t>(*op.getK()), taken);
     return sumExperts([&](Value e) {
       return b.select(b.load(taken, e), b.real(0.0), score(t, e));
     });
@@ -223,16 +256,9 @@ Value GroupLoss::emitEntropy(Value low, Value high, Value count) {
 /// T^2 * mean over tokens of the squared mean over experts of a softmax over
 /// tokens.
 Value GroupLoss::emitTokenBalance(Value low, Value high, Value count) {
-  b.loop(numExperts, [&](Value e) {
-    b.softmax(
-        low, high, [&](Value t) { return b.isLive(mask, t); },
-        [&](Value t) { return score(t, e); },
-        [&](Value t, Value share) { b.store(share, shares, {t, e}); });
-  });
+  computeTokenShares(low, high, shares);
   Value sum = sumLive(low, high, [&](Value t) {
-    Value mean =
-        b.div(sumExperts([&](Value e) { return b.load(shares, {t, e}); }),
-              b.toReal(numExperts));
+    Value mean = meanShare(shares, t);
     return b.mul(mean, mean);
   });
   return b.mul(b.mul(count, count), b.div(sum, count));
@@ -241,10 +267,7 @@ Value GroupLoss::emitTokenBalance(Value low, Value high, Value count) {
 /// R / (k T^2) * sum_e (tokens with a positive score) * (sum of scores)
 Value GroupLoss::emitL1Balance(Value low, Value high, Value count) {
   Value sum = sumExperts([&](Value e) {
-    Value open = sumLive(low, high, [&](Value t) {
-      return b.select(isPositive(b, score(t, e)), b.real(1.0), b.real(0.0));
-    });
-    return b.mul(open, sumScores(e, low, high));
+    return b.mul(countOpen(e, low, high), sumScores(e, low, high));
   });
   Value k = b.real(static_cast<double>(*op.getK()));
   Value divisor = b.mul(k, b.mul(count, count));
@@ -259,8 +282,9 @@ Value GroupLoss::emit(Value low, Value high, Value count) {
     return emitPlace(low, high, count, 0,
                      [&](Value t, Value e) { return score(t, e); });
   case AuxLossKind::second_place:
-    return emitPlace(low, high, count, 1,
-                     [&](Value t, Value e) { return shareOfRest(t, e); });
+    return emitPlace(low, high, count, 1, [&](Value t, Value e) {
+      return b.div(restOf(t, e), sumRest(t));
+    });
   case AuxLossKind::importance:
     return emitSquaredVariation(
         numExperts, op.getUnbiased(), op.getEpsOrZero(),

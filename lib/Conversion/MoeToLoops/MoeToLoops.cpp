@@ -33,6 +33,7 @@ void moe::populateMoeToLoopsPatterns(RewritePatternSet &patterns) {
   loops::populateSlotPatterns(patterns);
   loops::populateTokenPatterns(patterns);
   loops::populateLossPatterns(patterns);
+  loops::populateLossGradientPatterns(patterns);
   loops::populateNoisePatterns(patterns);
   loops::populateTrainingPatterns(patterns);
   loops::populateDispatchPatterns(patterns);

@@ -14,79 +14,63 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::loops;
 
-namespace {
-
 //===----------------------------------------------------------------------===//
 // LoadLossOp
 //===----------------------------------------------------------------------===//
 
-/// The smooth load of experts in one group of tokens.
-class SmoothLoad : public TokenSums {
-public:
-  SmoothLoad(LoopBuilder &b, LoadLossOp op)
-      : TokenSums(b, b.input(op.getTokenMask())), op(op),
-        clean(b.input(op.getClean())), noisy(b.input(op.getNoisy())),
-        sigma(b.input(op.getSigma())), numExperts(b.size(clean, 1)),
-        taken(b.scratch(b.getI1Type(), numExperts)),
-        load(b.scratch(b.getComputeType(), numExperts)),
-        found(b.scratch(b.getComputeType(), {})) {}
+Value SmoothLoad::isNone(Value x) {
+  return arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, x,
+                               b.negativeInfinity());
+}
 
-  Value emit(Value low, Value high);
-
-private:
-  Value isNone(Value x) {
-    return arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, x,
-                                 b.negativeInfinity());
-  }
-  /// The rank-th largest noisy logit of a token but for one expert (-1: all are
-  /// there); -inf where it has fewer.
-  Value largestBut(Value token, Value excluded, int64_t rank);
-  Value chance(Value token, Value e);
-
-  LoadLossOp op;
-  Value clean, noisy, sigma; ///< Operands; sigma null where it is a number.
-  Value numExperts;
-  Value taken; ///< [R]
-  Value load;  ///< [R]
-  Value found; ///< []
-};
-
-Value SmoothLoad::largestBut(Value token, Value excluded, int64_t rank) {
+/// The k-th largest noisy logit of a token, where `isOthers` but for its own.
+void SmoothLoad::findThreshold(Value token, Value e) {
   b.store(b.negativeInfinity(), found, {});
-  b.loop(numExperts, [&](Value e) { b.store(b.equal(e, excluded), taken, e); });
-  Value last = b.index(rank - 1);
+  b.store(b.index(0), holder, {});
+  b.loop(numExperts, [&](Value other) {
+    b.store(isOthers ? b.equal(other, e) : b.boolean(false), taken, other);
+  });
+  Value last = b.index(k - 1);
   b.visitLargest(
-      b.index(0), numExperts, b.smallerIndex(b.index(rank), numExperts), taken,
-      [&](Value e) { return b.load(noisy, {token, e}); },
-      [&](Value place, Value e) {
-        b.when(b.equal(place, last),
-               [&] { b.store(b.load(noisy, {token, e}), found, {}); });
+      b.index(0), numExperts, b.smallerIndex(b.index(k), numExperts), taken,
+      [&](Value other) { return b.load(noisy, {token, other}); },
+      [&](Value place, Value other) {
+        b.when(b.equal(place, last), [&] {
+          b.store(b.load(noisy, {token, other}), found, {});
+          b.store(other, holder, {});
+        });
       });
-  return b.load(found, {});
+}
+
+Value SmoothLoad::emitSigma(Value token, Value e) {
+  return sigma ? b.load(sigma, {token, e}) : b.real(std);
 }
 
 /// Phi((clean - threshold) / sigma).
 Value SmoothLoad::chance(Value token, Value e) {
-  bool isOthers = op.getThreshold() == LoadThreshold::kth_excluding;
-  Value threshold = largestBut(token, isOthers ? e : b.index(-1),
-                               static_cast<int64_t>(op.getK()));
+  findThreshold(token, e);
+  Value threshold = getThreshold();
   Value own = b.load(clean, {token, e});
-  Value spread = sigma ? b.load(sigma, {token, e}) : b.real(*op.getStd());
-  Value distance = b.div(b.sub(threshold, own), spread);
+  Value distance = b.div(b.sub(threshold, own), emitSigma(token, e));
   Value scaled = b.mul(distance, b.real(0.70710678118654752440));
   Value tail = b.mul(b.real(0.5), math::ErfcOp::create(b, scaled));
   Value above = b.select(isNone(threshold), b.real(1.0), tail);
   return b.select(isNone(own), b.real(0.0), above);
 }
 
-Value SmoothLoad::emit(Value low, Value high) {
+void SmoothLoad::computeLoad(Value low, Value high) {
   b.loop(numExperts, [&](Value e) {
     b.store(sumLive(low, high, [&](Value t) { return chance(t, e); }), load, e);
   });
-  return emitSquaredVariation(numExperts, /*isUnbiased=*/false,
-                              op.getEps().convertToDouble(),
+}
+
+Value SmoothLoad::emit(Value low, Value high) {
+  computeLoad(low, high);
+  return emitSquaredVariation(numExperts, /*isUnbiased=*/false, eps,
                               [&](Value e) { return b.load(load, e); });
 }
+
+namespace {
 
 struct LowerLoadLoss : public OpRewritePattern<LoadLossOp> {
   using OpRewritePattern::OpRewritePattern;

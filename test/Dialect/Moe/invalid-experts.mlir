@@ -345,6 +345,69 @@ func.func @experts_rank(%x: tensor<?x4xf32>, %up: tensor<f32>,
 
 // -----
 
+func.func @experts_c10(%x: tensor<?x4xf32>, %up: tensor<1x6x4xf32>,
+                       %down: tensor<1x4x3xf32>) {
+  // expected-error @+1 {{keeps 1 results, not 2 (experts_c10)}}
+  %0:2 = moe.experts %x up(%up : tensor<1x6x4xf32>)
+      down(%down : tensor<1x4x3xf32>) gated
+      activation #moe.activation<kind = silu> layout <orientation = out_in>
+      : tensor<?x4xf32> -> tensor<?x4xf32> keeping tensor<?x3xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c10_ungated(%x: tensor<?x4xf32>, %up: tensor<1x6x4xf32>,
+                               %down: tensor<1x4x6xf32>) {
+  // expected-error @+1 {{keeps 2 results, not 1 (experts_c10)}}
+  %0:3 = moe.experts %x up(%up : tensor<1x6x4xf32>)
+      down(%down : tensor<1x4x6xf32>)
+      activation #moe.activation<kind = silu> layout <orientation = out_in>
+      : tensor<?x4xf32> -> tensor<?x4xf32>
+      keeping tensor<?x6xf32>, tensor<?x6xf32>
+  return
+}
+
+// -----
+
+// The width of the fused weight is not that of its halves.
+func.func @experts_c10_width(%x: tensor<?x4xf32>, %up: tensor<1x6x4xf32>,
+                             %down: tensor<1x4x3xf32>) {
+  // expected-error @+1 {{keeps a result of width 6 but the experts' width is 3 (experts_c10)}}
+  %0:3 = moe.experts %x up(%up : tensor<1x6x4xf32>)
+      down(%down : tensor<1x4x3xf32>) gated
+      activation #moe.activation<kind = silu> layout <orientation = out_in>
+      : tensor<?x4xf32> -> tensor<?x4xf32>
+      keeping tensor<?x6xf32>, tensor<?x3xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c10_dynamic(%x: tensor<?x4xf32>, %up: tensor<1x6x4xf32>,
+                               %down: tensor<1x4x6xf32>) {
+  // expected-error @+1 {{keeps a result of width ? but the experts' width is 6 (experts_c10)}}
+  %0:2 = moe.experts %x up(%up : tensor<1x6x4xf32>)
+      down(%down : tensor<1x4x6xf32>)
+      activation #moe.activation<kind = silu> layout <orientation = out_in>
+      : tensor<?x4xf32> -> tensor<?x4xf32> keeping tensor<?x?xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c8_kept(%x: tensor<5x4xf32>, %up: tensor<1x6x4xf32>,
+                           %down: tensor<1x4x6xf32>) {
+  // expected-error @+1 {{rows has N = 5 but kept has 7 (experts_c8)}}
+  %0:2 = moe.experts %x up(%up : tensor<1x6x4xf32>)
+      down(%down : tensor<1x4x6xf32>)
+      activation #moe.activation<kind = silu> layout <orientation = out_in>
+      : tensor<5x4xf32> -> tensor<5x4xf32> keeping tensor<7x6xf32>
+  return
+}
+
+// -----
+
 //===----------------------------------------------------------------------===//
 // relayout
 //===----------------------------------------------------------------------===//

@@ -184,7 +184,7 @@ func.func @group_unranked(%ids: memref<*xi32>, %o: memref<9xi32>,
 
 func.func @grouped_matmul_c1_three(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
                                    %y: memref<?x6xf32>) {
-  // expected-error @+1 {{takes one or two weights and one destination, not 3 and 1 (grouped_matmul_c1)}}
+  // expected-error @+1 {{takes one or two weights and a destination, not 3 and 1 (grouped_matmul_c1)}}
   moe.grouped_matmul %x
       weights(%w, %w, %w
               : memref<1x6x4xf32>, memref<1x6x4xf32>, memref<1x6x4xf32>)
@@ -198,12 +198,52 @@ func.func @grouped_matmul_c1_three(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
 // -----
 
 func.func @grouped_matmul_c1_none(%x: memref<?x4xf32>, %y: memref<?x6xf32>) {
-  // expected-error @+1 {{takes one or two weights and one destination, not 0 and 1 (grouped_matmul_c1)}}
+  // expected-error @+1 {{takes one or two weights and a destination, not 0 and 1 (grouped_matmul_c1)}}
   "moe.grouped_matmul"(%x, %y)
-      <{operandSegmentSizes = array<i32: 1, 0, 0, 0, 0, 0, 1>}> ({
+      <{operandSegmentSizes = array<i32: 1, 0, 0, 0, 0, 0, 0, 0, 1>}> ({
     %zero = arith.constant 0.0 : f32
     moe.yield %zero : f32
   }) : (memref<?x4xf32>, memref<?x6xf32>) -> ()
+  return
+}
+
+// -----
+
+// Nothing says how many rows such a product has.
+func.func @grouped_matmul_c1_no_result(%x: memref<?x4xf32>,
+                                       %w: memref<1x6x4xf32>) {
+  // expected-error @+1 {{takes one or two weights and a destination, not 1 and 0 (grouped_matmul_c1)}}
+  "moe.grouped_matmul"(%x, %w)
+      <{operandSegmentSizes = array<i32: 1, 0, 0, 0, 1, 0, 0, 0, 0>}> ({
+  ^bb0(%a: f32):
+    moe.yield
+  }) : (memref<?x4xf32>, memref<1x6x4xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c1_lhs(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
+                                 %y: memref<?x6xf32>) {
+  // expected-error @+1 {{takes one lhs or one for each weight, not 2 (grouped_matmul_c1)}}
+  moe.grouped_matmul %x, %x weights(%w : memref<1x6x4xf32>)
+      outs(%y : memref<?x6xf32>) : memref<?x4xf32>, memref<?x4xf32> {
+  ^bb0(%a: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c1_no_lhs(%w: memref<1x6x4xf32>,
+                                    %y: memref<?x6xf32>) {
+  // expected-error @+1 {{takes one lhs or one for each weight, not 0 (grouped_matmul_c1)}}
+  "moe.grouped_matmul"(%w, %y)
+      <{operandSegmentSizes = array<i32: 0, 0, 0, 0, 1, 0, 0, 0, 1>}> ({
+  ^bb0(%a: f32):
+    moe.yield %a : f32
+  }) : (memref<1x6x4xf32>, memref<?x6xf32>) -> ()
   return
 }
 
@@ -238,7 +278,7 @@ func.func @grouped_matmul_c1_dynamic(%x: memref<?x4xf32>, %w: memref<1x?x4xf32>,
 
 func.func @grouped_matmul_c2(%x: memref<?x5xf32>, %w: memref<1x6x4xf32>,
                              %y: memref<?x6xf32>) {
-  // expected-error @+1 {{lhs has D = 5 but weights has 4 (grouped_matmul_c2)}}
+  // expected-error @+1 {{weights has D = 4 but lhs has 5 (grouped_matmul_c2)}}
   moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
       outs(%y : memref<?x6xf32>) : memref<?x5xf32> {
   ^bb0(%a: f32):
@@ -256,6 +296,50 @@ func.func @grouped_matmul_c3(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
       outs(%y : memref<?x7xf32>) : memref<?x4xf32> {
   ^bb0(%a: f32):
     moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c2_second(%x: memref<?x4xf32>, %z: memref<?x5xf32>,
+                                    %w: memref<1x6x4xf32>,
+                                    %y: memref<?x6xf32>) {
+  // expected-error @+1 {{weights has D = 4 but lhs has 5 (grouped_matmul_c2)}}
+  moe.grouped_matmul %x, %z
+      weights(%w, %w : memref<1x6x4xf32>, memref<1x6x4xf32>)
+      outs(%y : memref<?x6xf32>) : memref<?x4xf32>, memref<?x5xf32> {
+  ^bb0(%a: f32, %b: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c3_elements(%x: memref<?x4xf32>,
+                                      %w: memref<1x6x4xf32>,
+                                      %e: memref<?x7xf32>,
+                                      %y: memref<?x6xf32>) {
+  // expected-error @+1 {{weights has J = 6 but elements has 7 (grouped_matmul_c3)}}
+  moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
+      elements(%e : memref<?x7xf32>)
+      outs(%y : memref<?x6xf32>) : memref<?x4xf32> {
+  ^bb0(%a: f32, %b: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c3_second(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
+                                    %y: memref<?x6xf32>, %z: memref<?x7xf32>) {
+  // expected-error @+1 {{weights has J = 6 but result has 7 (grouped_matmul_c3)}}
+  moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
+      outs(%y, %z : memref<?x6xf32>, memref<?x7xf32>) : memref<?x4xf32> {
+  ^bb0(%a: f32):
+    moe.yield %a, %a : f32, f32
   }
   return
 }
@@ -320,7 +404,7 @@ func.func @grouped_matmul_c4_none(%x: memref<?x4xf32>, %w: memref<0x6x4xf32>,
 
 func.func @grouped_matmul_c5(%x: memref<5x4xf32>, %w: memref<1x6x4xf32>,
                              %y: memref<7x6xf32>) {
-  // expected-error @+1 {{result has N = 7 but lhs has 5 (grouped_matmul_c5)}}
+  // expected-error @+1 {{lhs has N = 5 but result has 7 (grouped_matmul_c5)}}
   moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
       outs(%y : memref<7x6xf32>) : memref<5x4xf32> {
   ^bb0(%a: f32):
@@ -347,10 +431,57 @@ func.func @grouped_matmul_c5_rows(%x: memref<5x4xf32>, %w: memref<1x6x4xf32>,
 
 // -----
 
+func.func @grouped_matmul_c5_elements(%x: memref<5x4xf32>,
+                                      %w: memref<1x6x4xf32>,
+                                      %e: memref<7x6xf32>,
+                                      %y: memref<5x6xf32>) {
+  // expected-error @+1 {{lhs has N = 5 but elements has 7 (grouped_matmul_c5)}}
+  moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
+      elements(%e : memref<7x6xf32>)
+      outs(%y : memref<5x6xf32>) : memref<5x4xf32> {
+  ^bb0(%a: f32, %b: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c5_values(%x: memref<5x4xf32>,
+                                    %w: memref<1x6x4xf32>, %v: memref<7xf32>,
+                                    %y: memref<5x6xf32>) {
+  // expected-error @+1 {{lhs has N = 5 but row_values has 7 (grouped_matmul_c5)}}
+  moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
+      row_values(%v : memref<7xf32>)
+      outs(%y : memref<5x6xf32>) : memref<5x4xf32> {
+  ^bb0(%a: f32, %b: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+// Without gathered rows, every lhs has a row for each of the result's.
+func.func @grouped_matmul_c5_second(%x: memref<5x4xf32>, %z: memref<7x4xf32>,
+                                    %w: memref<1x6x4xf32>,
+                                    %y: memref<?x6xf32>) {
+  // expected-error @+1 {{lhs has N = 5 but lhs has 7 (grouped_matmul_c5)}}
+  moe.grouped_matmul %x, %z
+      weights(%w, %w : memref<1x6x4xf32>, memref<1x6x4xf32>)
+      outs(%y : memref<?x6xf32>) : memref<5x4xf32>, memref<7x4xf32> {
+  ^bb0(%a: f32, %b: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
 func.func @grouped_matmul_c6_arguments(%x: memref<?x4xf32>,
                                        %w: memref<1x6x4xf32>,
                                        %y: memref<?x6xf32>) {
-  // expected-error @+1 {{epilogue takes 1 values of type 'f32' and yields one (grouped_matmul_c6)}}
+  // expected-error @+1 {{epilogue takes 1 values of type 'f32' and yields 1 (grouped_matmul_c6)}}
   moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
       outs(%y : memref<?x6xf32>) : memref<?x4xf32> {
   ^bb0(%a: f32, %b: f32):
@@ -363,7 +494,7 @@ func.func @grouped_matmul_c6_arguments(%x: memref<?x4xf32>,
 
 func.func @grouped_matmul_c6_yield(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
                                    %y: memref<?x6xf32>) {
-  // expected-error @+1 {{epilogue takes 1 values of type 'f32' and yields one (grouped_matmul_c6)}}
+  // expected-error @+1 {{epilogue takes 1 values of type 'f32' and yields 1 (grouped_matmul_c6)}}
   moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
       outs(%y : memref<?x6xf32>) : memref<?x4xf32> {
   ^bb0(%a: f32):
@@ -374,10 +505,38 @@ func.func @grouped_matmul_c6_yield(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
 
 // -----
 
+func.func @grouped_matmul_c6_yields(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
+                                    %y: memref<?x6xf32>) {
+  // expected-error @+1 {{epilogue takes 1 values of type 'f32' and yields 2 (grouped_matmul_c6)}}
+  moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
+      outs(%y, %y : memref<?x6xf32>, memref<?x6xf32>) : memref<?x4xf32> {
+  ^bb0(%a: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+// Elements and row values are arguments too.
+func.func @grouped_matmul_c6_values(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
+                                    %v: memref<?xf32>, %y: memref<?x6xf32>) {
+  // expected-error @+1 {{epilogue takes 3 values of type 'f32' and yields 1 (grouped_matmul_c6)}}
+  moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
+      elements(%y : memref<?x6xf32>) row_values(%v : memref<?xf32>)
+      outs(%y : memref<?x6xf32>) : memref<?x4xf32> {
+  ^bb0(%a: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
 // f64 in any operand or in the result makes the arithmetic f64.
 func.func @grouped_matmul_c6_f64(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
                                  %y: memref<?x6xf64>) {
-  // expected-error @+1 {{epilogue takes 1 values of type 'f64' and yields one (grouped_matmul_c6)}}
+  // expected-error @+1 {{epilogue takes 1 values of type 'f64' and yields 1 (grouped_matmul_c6)}}
   moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
       outs(%y : memref<?x6xf64>) : memref<?x4xf32> {
   ^bb0(%a: f32):
@@ -393,7 +552,7 @@ func.func @grouped_matmul_c6_no_block(%x: memref<?x4xf32>,
                                       %y: memref<?x6xf32>) {
   // expected-error @+1 {{region #0 ('epilogue') failed to verify constraint: region with 1 blocks}}
   "moe.grouped_matmul"(%x, %w, %y)
-      <{operandSegmentSizes = array<i32: 1, 0, 0, 0, 1, 0, 1>}> ({
+      <{operandSegmentSizes = array<i32: 1, 0, 0, 0, 1, 0, 0, 0, 1>}> ({
   }) : (memref<?x4xf32>, memref<1x6x4xf32>, memref<?x6xf32>) -> ()
   return
 }

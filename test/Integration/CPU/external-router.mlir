@@ -23,6 +23,16 @@
 // RUN: %python %S/Inputs/external_router.py print %t/oracle | FileCheck %s
 // RUN: %python %S/Inputs/external_router.py print %t/linalg | FileCheck %s
 
+// Its own backward, and that of the activation, which is made of its body.
+// RUN: moe-run %s --check-gradients --dim=T=9 --arg=logits=random:1 \
+// RUN:   --arg=x=random:2 | FileCheck %s --check-prefix=GRADIENTS
+// RUN: moe-run %s --check-gradients --dim=T=9 --arg=logits=random:1 \
+// RUN:   --arg=x=random:2 --target=oracle \
+// RUN:   | FileCheck %s --check-prefix=GRADIENTS
+
+// GRADIENTS:      gradient of logits: {{.*}}: equal
+// GRADIENTS-NEXT: gradient of x: {{.*}}: equal
+
 // UPSTREAM: linalg.generic
 
 // Sigmoids of 100 and 0 are 1 and 0.5. The bias of 50 on expert 2 moves the

@@ -231,7 +231,7 @@ RouteExpertsOp::reifyResultShapes(OpBuilder &b,
 }
 
 //===----------------------------------------------------------------------===//
-// LimitCapacityOp, AuxLossOp
+// LimitCapacityOp, AuxLossOp, AuxLossVJPOp
 //===----------------------------------------------------------------------===//
 
 LogicalResult LimitCapacityOp::verify() {
@@ -261,7 +261,7 @@ LimitCapacityOp::reifyResultShapes(OpBuilder &b,
 }
 
 /// The settings that belong to some kinds of loss alone.
-static LogicalResult verifySettings(AuxLossOp op) {
+template <typename OpTy> static LogicalResult verifySettings(OpTy op) {
   AuxLossKind kind = op.getKind();
   bool takesK =
       kind == AuxLossKind::trimmed_lasso || kind == AuxLossKind::l1_balance;
@@ -278,35 +278,53 @@ static LogicalResult verifySettings(AuxLossOp op) {
   return success();
 }
 
-LogicalResult AuxLossOp::verify() {
-  AuxLossKind kind = getKind();
+/// What a loss and its backward are held to alike.
+template <typename OpTy> static LogicalResult verifyAuxLoss(OpTy op) {
+  AuxLossKind kind = op.getKind();
+  Value ids = op.getIds();
   bool takesIds = kind == AuxLossKind::balance ||
                   kind == AuxLossKind::first_place ||
                   kind == AuxLossKind::second_place;
-  if (takesIds != static_cast<bool>(getIds()))
-    return emitOpError("takes ids for balance, first_place and second_place "
-                       "and for no other (aux_loss_c1)");
-  SmallVector<NamedDim> tokens = {{"scores", dimOf(getScores(), 0)}};
-  appendDim(tokens, "ids", getIds(), 0);
-  appendDim(tokens, "mask", getTokenMask(), 0);
-  if (failed(verifySameDim(*this, "aux_loss_c2", "T", tokens)) ||
-      failed(verifySameStaticDim(*this, "aux_loss_c3", "R",
-                                 {{"scores", dimOf(getScores(), 1)}})) ||
-      (getIds() && failed(verifySameStaticDim(*this, "aux_loss_c3", "K",
-                                              {{"ids", dimOf(getIds(), 1)}}))))
+  if (takesIds != static_cast<bool>(ids))
+    return op.emitOpError("takes ids for balance, first_place and second_place "
+                          "and for no other (aux_loss_c1)");
+  SmallVector<NamedDim> tokens = {{"scores", dimOf(op.getScores(), 0)}};
+  appendDim(tokens, "ids", ids, 0);
+  appendDim(tokens, "mask", op.getTokenMask(), 0);
+  if (failed(verifySameDim(op, "aux_loss_c2", "T", tokens)) ||
+      failed(verifySameStaticDim(op, "aux_loss_c3", "R",
+                                 {{"scores", dimOf(op.getScores(), 1)}})) ||
+      (ids && failed(verifySameStaticDim(op, "aux_loss_c3", "K",
+                                         {{"ids", dimOf(ids, 1)}}))))
     return failure();
   int64_t needed = kind == AuxLossKind::second_place ? 2 : 1;
-  if (getIds() && dimOf(getIds(), 1) < needed)
-    return emitOpError("needs ids of at least ")
+  if (ids && dimOf(ids, 1) < needed)
+    return op.emitOpError("needs ids of at least ")
            << needed << " slots (aux_loss_c8)";
-  if (failed(verifySettings(*this)))
+  if (failed(verifySettings(op)))
     return failure();
-  return verifyFinite(*this, "aux_loss_c4", "coefficient", getCoefficient());
+  return verifyFinite(op, "aux_loss_c4", "coefficient", op.getCoefficient());
 }
+
+LogicalResult AuxLossOp::verify() { return verifyAuxLoss(*this); }
 
 LogicalResult
 AuxLossOp::reifyResultShapes(OpBuilder &, ReifiedRankedShapedTypeDims &shapes) {
   shapes = {SmallVector<OpFoldResult>()};
+  return success();
+}
+
+LogicalResult AuxLossVJPOp::verify() {
+  if (failed(verifyAuxLoss(*this)))
+    return failure();
+  return verifySameShape(*this, "aux_loss_vjp_c1",
+                         {{"scores", getScores()}, {"result", getGradient()}});
+}
+
+LogicalResult
+AuxLossVJPOp::reifyResultShapes(OpBuilder &b,
+                                ReifiedRankedShapedTypeDims &shapes) {
+  shapes = {detail::reifyTokenResult(b, *this, getScores())};
   return success();
 }
 

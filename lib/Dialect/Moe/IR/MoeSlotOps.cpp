@@ -14,7 +14,7 @@ using namespace mlir;
 using namespace mlir::moe;
 
 //===----------------------------------------------------------------------===//
-// UnitRowsOp
+// UnitRowsOp, UnitRowsVJPOp
 //===----------------------------------------------------------------------===//
 
 LogicalResult UnitRowsOp::verify() {
@@ -34,6 +34,37 @@ LogicalResult
 UnitRowsOp::reifyResultShapes(OpBuilder &b,
                               ReifiedRankedShapedTypeDims &shapes) {
   shapes = {detail::reifyTokenResult(b, *this, getRows())};
+  return success();
+}
+
+LogicalResult UnitRowsVJPOp::verify() {
+  if (!isFiniteNotNegative(getEps().convertToDouble()))
+    return emitOpError("eps is negative or not finite (unit_rows_vjp_c2)");
+  ResultRange results = getGradients();
+  size_t numResults = getScale() ? 2 : 1;
+  if (results.size() != numResults)
+    return emitOpError("has ") << results.size() << " results, not "
+                               << numResults << " (unit_rows_vjp_c3)";
+  if (getScale() &&
+      (failed(verifySameDim(*this, "unit_rows_vjp_c3", "T",
+                            {{"rows", dimOf(getRows(), 0)},
+                             {"result", dimOf(results[1], 0)}})) ||
+       failed(verifySameStaticDim(
+           *this, "unit_rows_vjp_c3", "columns",
+           {{"a share", 1}, {"result", dimOf(results[1], 1)}}))))
+    return failure();
+  return verifySameShape(*this, "unit_rows_vjp_c1",
+                         {{"rows", getRows()},
+                          {"cotangent", getCotangent()},
+                          {"result", results[0]}});
+}
+
+LogicalResult
+UnitRowsVJPOp::reifyResultShapes(OpBuilder &b,
+                                 ReifiedRankedShapedTypeDims &shapes) {
+  shapes = {detail::reifyTokenResult(b, *this, getRows())};
+  if (getScale())
+    shapes.push_back({shapes[0][0], b.getIndexAttr(1)});
   return success();
 }
 

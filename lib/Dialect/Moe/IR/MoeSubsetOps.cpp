@@ -47,6 +47,20 @@ LogicalResult SubsetPartitionOp::verify() {
                               {"result", dimOf(result, 1)}});
 }
 
+LogicalResult SubsetPartitionVJPOp::verify() {
+  if (failed(verifySubset(*this, getBand(), getLogits(),
+                          {{"cotangent", dimOf(getCotangent(), 0)},
+                           {"result", dimOf(getGradient(), 0)}})) ||
+      failed(
+          verifySameStaticDim(*this, "subset_c3", "columns",
+                              {{"the band", getBand().max - getBand().min + 1},
+                               {"cotangent", dimOf(getCotangent(), 1)}})))
+    return failure();
+  return verifySameStaticDim(
+      *this, "subset_c3", "E",
+      {{"logits", dimOf(getLogits(), 1)}, {"result", dimOf(getGradient(), 1)}});
+}
+
 LogicalResult SubsetMarginalsOp::verify() {
   Value result = getMarginals();
   if (failed(verifySubset(*this, getBand(), getLogits(),

@@ -17,7 +17,7 @@ static bool isPositive(const APFloat &value) {
 }
 
 //===----------------------------------------------------------------------===//
-// NoisyLogitsOp
+// NoisyLogitsOp, NoisyLogitsVJPOp
 //===----------------------------------------------------------------------===//
 
 NoiseSettings NoisyLogitsOp::getSettings() {
@@ -64,37 +64,79 @@ NoisyLogitsOp::reifyResultShapes(OpBuilder &b,
   return success();
 }
 
+LogicalResult NoisyLogitsVJPOp::verify() {
+  SmallVector<std::pair<StringRef, Value>> values = {
+      {"noise", getNoise()},
+      {"cotangent", getCotangent()},
+      {"result", getGradient()}};
+  if (Value sigma = getSigmaCotangent())
+    values.push_back({"sigma", sigma});
+  return verifySameShape(*this, "noisy_logits_vjp_c1", values);
+}
+
+LogicalResult
+NoisyLogitsVJPOp::reifyResultShapes(OpBuilder &b,
+                                    ReifiedRankedShapedTypeDims &shapes) {
+  shapes = {detail::reifyTokenResult(b, *this, getNoise())};
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
-// LoadLossOp
+// LoadLossOp, LoadLossVJPOp
 //===----------------------------------------------------------------------===//
 
-LogicalResult LoadLossOp::verify() {
-  SmallVector<NamedDim> tokens = {{"clean", dimOf(getClean(), 0)},
-                                  {"noisy", dimOf(getNoisy(), 0)}};
-  appendDim(tokens, "sigma", getSigma(), 0);
-  appendDim(tokens, "mask", getTokenMask(), 0);
-  SmallVector<NamedDim> widths = {{"clean", dimOf(getClean(), 1)},
-                                  {"noisy", dimOf(getNoisy(), 1)}};
-  appendDim(widths, "sigma", getSigma(), 1);
-  if (failed(verifySameDim(*this, "load_loss_c1", "T", tokens)) ||
-      failed(verifySameStaticDim(*this, "load_loss_c2", "R", widths)))
+/// What a loss and its backward are held to alike.
+template <typename OpTy> static LogicalResult verifyLoadLoss(OpTy op) {
+  Value clean = op.getClean(), noisy = op.getNoisy(), sigma = op.getSigma();
+  SmallVector<NamedDim> tokens = {{"clean", dimOf(clean, 0)},
+                                  {"noisy", dimOf(noisy, 0)}};
+  appendDim(tokens, "sigma", sigma, 0);
+  appendDim(tokens, "mask", op.getTokenMask(), 0);
+  SmallVector<NamedDim> widths = {{"clean", dimOf(clean, 1)},
+                                  {"noisy", dimOf(noisy, 1)}};
+  appendDim(widths, "sigma", sigma, 1);
+  if (failed(verifySameDim(op, "load_loss_c1", "T", tokens)) ||
+      failed(verifySameStaticDim(op, "load_loss_c2", "R", widths)))
     return failure();
-  if (static_cast<bool>(getSigma()) == getStd().has_value() ||
-      (getStd() && !isPositive(*getStd())))
-    return emitOpError("takes either sigma or a std that is positive and "
-                       "finite (load_loss_c3)");
-  if (static_cast<int64_t>(getK()) < 1)
-    return emitOpError("k = ")
-           << static_cast<int64_t>(getK()) << " chooses nothing (load_loss_c4)";
-  if (!isFiniteNotNegative(getEps().convertToDouble()))
-    return emitOpError("eps is negative or not finite (load_loss_c6)");
-  return verifyFinite(*this, "load_loss_c5", "coefficient", getCoefficient());
+  std::optional<APFloat> std = op.getStd();
+  if (static_cast<bool>(sigma) == std.has_value() || (std && !isPositive(*std)))
+    return op.emitOpError("takes either sigma or a std that is positive and "
+                          "finite (load_loss_c3)");
+  auto k = static_cast<int64_t>(op.getK());
+  if (k < 1)
+    return op.emitOpError("k = ") << k << " chooses nothing (load_loss_c4)";
+  if (!isFiniteNotNegative(op.getEps().convertToDouble()))
+    return op.emitOpError("eps is negative or not finite (load_loss_c6)");
+  return verifyFinite(op, "load_loss_c5", "coefficient", op.getCoefficient());
 }
+
+LogicalResult LoadLossOp::verify() { return verifyLoadLoss(*this); }
 
 LogicalResult
 LoadLossOp::reifyResultShapes(OpBuilder &,
                               ReifiedRankedShapedTypeDims &shapes) {
   shapes = {SmallVector<OpFoldResult>()};
+  return success();
+}
+
+LogicalResult LoadLossVJPOp::verify() {
+  if (failed(verifyLoadLoss(*this)))
+    return failure();
+  size_t numResults = getSigma() ? 3 : 2;
+  if (getGradients().size() != numResults)
+    return emitOpError("has ") << getGradients().size() << " results, not "
+                               << numResults << " (load_loss_vjp_c1)";
+  SmallVector<std::pair<StringRef, Value>> values = {{"clean", getClean()}};
+  for (Value gradient : getGradients())
+    values.push_back({"result", gradient});
+  return verifySameShape(*this, "load_loss_vjp_c2", values);
+}
+
+LogicalResult
+LoadLossVJPOp::reifyResultShapes(OpBuilder &b,
+                                 ReifiedRankedShapedTypeDims &shapes) {
+  shapes.assign(getNumResults(),
+                detail::reifyTokenResult(b, *this, getClean()));
   return success();
 }
 

@@ -120,6 +120,20 @@ inline LogicalResult verifyLikeIds(Operation *op, StringRef label, Value ids,
   return success();
 }
 
+/// Matrices of one shape, the second size static.
+inline LogicalResult
+verifySameShape(Operation *op, StringRef label,
+                ArrayRef<std::pair<StringRef, Value>> values) {
+  SmallVector<NamedDim> first, second;
+  for (auto [owner, value] : values) {
+    first.push_back({owner, dimOf(value, 0)});
+    second.push_back({owner, dimOf(value, 1)});
+  }
+  if (failed(verifySameDim(op, label, "first size", first)))
+    return failure();
+  return verifySameStaticDim(op, label, "second size", second);
+}
+
 /// A factor that the op multiplies with.
 inline LogicalResult verifyFinite(Operation *op, StringRef label,
                                   StringRef name, const APFloat &value) {

@@ -24,8 +24,11 @@ void moe::registerAllInterfaces(DialectRegistry &registry) {
   registerTensorGradientModels(registry);
   registerExpertGradientModels(registry);
   registerRoutingGradientModels(registry);
-  registerMixedGradientModels(registry);
+  registerLossGradientModels(registry);
+  registerTokenGradientModels(registry);
   registerVJPTokenBodyModels(registry);
+  registerRowVJPTokenBodyModels(registry);
+  registerMixedGradientModels(registry);
   registerMixVJPTokenBodyModels(registry);
   registerTopKVJPModel(registry);
   registerSampledVJPModels(registry);

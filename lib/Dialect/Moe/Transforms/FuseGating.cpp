@@ -33,7 +33,8 @@ bool isRowsOp(Operation *op) {
 
 /// A backward reads what a forward saved: there is no gate in front of it.
 bool isBackward(Operation *op) {
-  return isa<RouteVJPOp, ScoreVJPOp, MixQueryVJPOp, MixKeyVJPOp>(op);
+  return isa<RouteVJPOp, ScoreVJPOp, NoisyLogitsVJPOp, UnitRowsVJPOp,
+             SubsetPartitionVJPOp, MixQueryVJPOp, MixKeyVJPOp>(op);
 }
 
 bool isMix(Operation *op) { return isa_and_nonnull<MixOp, MixMatrixOp>(op); }

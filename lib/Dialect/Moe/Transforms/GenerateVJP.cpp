@@ -447,6 +447,7 @@ void VJPGenerator::createBackward() {
   for (auto [i, value] : llvm::enumerate(taken)) {
     std::string name;
     DictionaryAttr attrs;
+    Value sized = value;
     if (i < numArguments) {
       unsigned place = cast<BlockArgument>(value).getArgNumber();
       name = nameOf(true, place);
@@ -454,9 +455,12 @@ void VJPGenerator::createBackward() {
     } else if (i < numArguments + saved.size()) {
       name = "saved_" + std::to_string(i - numArguments);
     } else {
-      name = "d_" + nameOf(false, givenFor[i - numArguments - saved.size()]);
+      // What only moves cotangents on says nothing of their sizes.
+      unsigned place = givenFor[i - numArguments - saved.size()];
+      name = "d_" + nameOf(false, place);
+      sized = results[place];
     }
-    setNames(made, true, i, value, name, attrs);
+    setNames(made, true, i, sized, name, attrs);
   }
   for (auto [i, gradient] : llvm::enumerate(gradients))
     setNames(made, false, i, joint.getArgument(wanted[i]),

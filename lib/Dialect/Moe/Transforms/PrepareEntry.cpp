@@ -159,6 +159,7 @@ void EntryPreparation::moveResultsToDestinations(func::ReturnOp returnOp) {
       inputSymbols.insert(name);
 
   Location loc = returnOp.getLoc();
+  SmallVector<std::pair<Value, Value>> destinations;
   for (auto [i, result] : llvm::enumerate(returnOp.getOperands())) {
     auto type = cast<RankedTensorType>(result.getType());
     auto memrefType = MemRefType::get(type.getShape(), type.getElementType());
@@ -184,11 +185,23 @@ void EntryPreparation::moveResultsToDestinations(func::ReturnOp returnOp) {
                           "' has the wrong size " + Twine(dim)));
       sizeChecks.push_back({check, name});
     }
+    destinations.push_back({result, destination});
+  }
+  // In the order in which they are computed: a buffer that is chosen for an
+  // early result may not be the destination of a late one, which would be
+  // filled first.
+  llvm::stable_sort(destinations, [](const auto &one, const auto &other) {
+    Operation *first = one.first.getDefiningOp();
+    Operation *second = other.first.getDefiningOp();
+    if (!first || !second)
+      return !first && second;
+    return first->isBeforeInBlock(second);
+  });
+  b.setInsertionPoint(returnOp);
+  for (auto [result, destination] : destinations)
     bufferization::MaterializeInDestinationOp::create(
         b, loc, /*result=*/Type(), result, destination, /*restrict=*/true,
         /*writable=*/true);
-  }
-  b.setInsertionPoint(returnOp);
   func::ReturnOp::create(b, loc);
   returnOp.erase();
   llvm::BitVector all(function.getNumResults(), true);

@@ -17,15 +17,6 @@ using namespace mlir::moe;
 
 namespace {
 
-/// A row made of another one, place by place.
-Value mapRow(BodyBuilder &body, int64_t width,
-             llvm::function_ref<Value(Value place)> value) {
-  return body.loop(width, body.makeRow({width}),
-                   [&](Value place, ValueRange row) -> SmallVector<Value> {
-                     return {body.write(value(place), row[0], place)};
-                   })[0];
-}
-
 struct ScoreModel
     : public TokenBodyOpInterface::ExternalModel<ScoreModel, ScoreOp> {
   SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
@@ -43,7 +34,7 @@ struct ScoreModel
                           score.getSoftcap().convertToDouble());
     };
     if (score.getKind() != ScoreKind::softmax)
-      return {{{}, mapRow(body, width, [&](Value expert) {
+      return {{{}, body.mapRow(width, [&](Value expert) {
                  return body.score(score.getKind(), logit(expert));
                })}};
     Value largest =
@@ -57,7 +48,7 @@ struct ScoreModel
           Value power = body.exp(body.sub(logit(expert), largest));
           return {body.write(power, so[0], expert), body.add(so[1], power)};
         });
-    return {{{}, mapRow(body, width, [&](Value expert) {
+    return {{{}, body.mapRow(width, [&](Value expert) {
                return body.div(body.read(powers[0], expert), powers[1]);
              })}};
   }
@@ -90,7 +81,7 @@ struct UnitRowsModel
     Value scale =
         unit.getScale() ? body.readShared(values[1], {}) : body.real(1.0);
     Value factor = body.div(scale, length);
-    return {{{}, mapRow(body, width, [&](Value place) {
+    return {{{}, body.mapRow(width, [&](Value place) {
                return body.mul(body.read(values[0], place), factor);
              })}};
   }

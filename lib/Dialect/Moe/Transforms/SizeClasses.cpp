@@ -19,17 +19,10 @@ using namespace mlir::moe;
 void SizeClasses::visitLayerOp(Operation *op) {
   if (auto gate = dyn_cast<GateOp>(op))
     return uniteFirst({gate.getInput(), gate.getLogits()});
-  if (auto score = dyn_cast<ScoreOp>(op))
-    return uniteFirst({score.getLogits(), score.getScores()});
-  if (auto route = dyn_cast<RouteOp>(op))
-    return uniteFirst({route.getLogits(), route.getIds(), route.getWeights(),
-                       route.getIndices(), route.getTokenMask()});
   if (auto route = dyn_cast<RouteExpertsOp>(op)) {
     unite(route.getIds(), 1, route.getWeights(), 1);
     return uniteFirst({route.getLogits(), route.getTokenMask()});
   }
-  if (auto unit = dyn_cast<UnitRowsOp>(op))
-    return uniteFirst({unit.getRows(), unit.getUnit()});
   if (auto mix = dyn_cast<MixOp>(op)) {
     uniteFirst({mix.getValues(), mix.getKey(), mix.getTokenMask()});
     uniteFirst({mix.getQuery(), mix.getPosterior(), mix.getMixed()});
@@ -56,8 +49,6 @@ void SizeClasses::visitLayerOp(Operation *op) {
   if (auto limit = dyn_cast<LimitCapacityOp>(op))
     return uniteFirst({limit.getIds(), limit.getWeights(), limit.getKeptIds(),
                        limit.getKeptWeights()});
-  if (auto jitter = dyn_cast<JitterOp>(op))
-    return uniteFirst({jitter.getInput(), jitter.getOutput()});
   if (auto route = dyn_cast<RouteHashOp>(op))
     return uniteFirst({route.getTokenIds(), route.getIds(), route.getWeights(),
                        route.getTokenMask()});
@@ -68,15 +59,16 @@ void SizeClasses::visitLayerOp(Operation *op) {
                        loss.getTokenMask()});
   if (auto load = dyn_cast<ExpertLoadOp>(op))
     return uniteFirst({load.getIds(), load.getWeights()});
-  if (auto noise = dyn_cast<NoisyLogitsOp>(op))
-    return uniteFirst({noise.getLogits(), noise.getNoise(), noise.getNoisy(),
-                       noise.getSigma()});
-  if (auto vjp = dyn_cast<RouteVJPOp>(op))
-    return uniteFirst({vjp.getLogits(), vjp.getIds(), vjp.getWeights(),
-                       vjp.getCotangent(), vjp.getNoise()});
-  if (auto vjp = dyn_cast<ScoreVJPOp>(op))
-    return uniteFirst({vjp.getLogits(), vjp.getCotangent()});
+  if (auto vjp = dyn_cast<AuxLossVJPOp>(op))
+    return uniteFirst(
+        {vjp.getScores(), vjp.getIds(), vjp.getTokenMask(), vjp.getGradient()});
+  if (auto vjp = dyn_cast<LoadLossVJPOp>(op)) {
+    uniteFirst(llvm::to_vector_of<Value>(vjp.getGradients()));
+    return uniteFirst({vjp.getClean(), vjp.getNoisy(), vjp.getSigma(),
+                       vjp.getTokenMask(), vjp.getGradients().front()});
+  }
   if (auto dots = dyn_cast<SlotDotsOp>(op)) {
+    uniteAll(dots.getIds(), dots.getDots());
     uniteFirst({dots.getTokens(), dots.getIdentity()});
     if (dots.getChoice() == Choice::token)
       uniteFirst({dots.getIds(), dots.getTokens()});
@@ -168,6 +160,12 @@ void SizeClasses::visitStructured(linalg::LinalgOp op) {
 void SizeClasses::visit(Operation *op) {
   visitLayerOp(op);
   visitMixedBackward(op);
+  if (auto tokenOp = dyn_cast<TokenBodyOpInterface>(op)) {
+    SmallVector<Value> values(op->getResults());
+    for (OpOperand *operand : tokenOp.getTokenOperands())
+      values.push_back(operand->get());
+    uniteFirst(values);
+  }
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
     visitStructured(structured);
   if (auto dps = dyn_cast<DestinationStyleOpInterface>(op))

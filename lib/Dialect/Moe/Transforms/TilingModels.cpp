@@ -201,6 +201,10 @@ void moe::registerTilingModels(DialectRegistry &registry) {
     JitterOp::attachInterface<TokenTiling<JitterOp>>(*context);
     RouteVJPOp::attachInterface<TokenTiling<RouteVJPOp>>(*context);
     ScoreVJPOp::attachInterface<TokenTiling<ScoreVJPOp>>(*context);
+    NoisyLogitsVJPOp::attachInterface<TokenTiling<NoisyLogitsVJPOp>>(*context);
+    UnitRowsVJPOp::attachInterface<TokenTiling<UnitRowsVJPOp>>(*context);
+    SubsetPartitionVJPOp::attachInterface<TokenTiling<SubsetPartitionVJPOp>>(
+        *context);
     MixQueryVJPOp::attachInterface<TokenTiling<MixQueryVJPOp>>(*context);
     MixKeyVJPOp::attachInterface<TokenTiling<MixKeyVJPOp>>(*context);
     NoisyLogitsOp::attachInterface<TokenTiling<NoisyLogitsOp>>(*context);

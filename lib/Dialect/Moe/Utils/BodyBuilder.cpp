@@ -202,6 +202,14 @@ Value BodyBuilder::makeRow(ArrayRef<int64_t> shape) {
   return tensor::EmptyOp::create(b, shape, type);
 }
 
+Value BodyBuilder::mapRow(int64_t count,
+                          llvm::function_ref<Value(Value place)> value) {
+  return loop(count, makeRow({count}),
+              [&](Value place, ValueRange row) -> SmallVector<Value> {
+                return {write(value(place), row[0], place)};
+              })[0];
+}
+
 Value BodyBuilder::read(Value row, ValueRange indices) {
   return tensor::ExtractOp::create(b, row, indices);
 }

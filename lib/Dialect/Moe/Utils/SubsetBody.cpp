@@ -324,6 +324,26 @@ SmallVector<Value> SubsetBody::emitAdjointStart(const Table &table,
   return start;
 }
 
+/// What log e_j has by U(j) is 1 / e_j. Sizes below the band start at 0, not at
+/// the floor: factors may be small.
+SmallVector<Value> SubsetBody::emitWeightedStart(const Table &table,
+                                                 ValueRange factors) {
+  SmallVector<Value> start(band.min - 1, real(0.0));
+  for (int64_t size = band.min; size <= band.max; ++size) {
+    Value factor = factors[size - band.min], total = table.total[size];
+    if (table.isForced) {
+      // A size that the token does not have.
+      Value has = isGreater(total, real(0.0));
+      start.push_back(select(has, div(factor, total), real(0.0)));
+    } else if (size == band.max) {
+      start.push_back(factor);
+    } else {
+      start.push_back(mul(factor, div(table.total[band.max], total)));
+    }
+  }
+  return start;
+}
+
 /// d log Z along the vector.
 Value SubsetBody::emitZeta(const Table &table, ValueRange law) {
   Value zeta;
@@ -506,20 +526,28 @@ Value SubsetBody::emitLogProb(ValueRange ids) {
   return select(both(fits, negate(hasNone)), sub(chosen, logSum), none);
 }
 
-Value SubsetBody::emitMarginals() {
-  auto finish = [&](const Table &table, Value row) {
-    SmallVector<Value> law = emitSizeLaw(table);
-    return emitAdjoint(table, emitAdjointStart(table, law), row);
-  };
+Value SubsetBody::emitSlopes(
+    llvm::function_ref<SmallVector<Value>(const Table &)> start) {
   Table linear = emitLinear(band.max, kSharedRow);
-  Value row = finish(linear, linear.odds);
+  Value row = emitAdjoint(linear, start(linear), linear.odds);
   return rarely(isUnsafe(linear), row, [&] {
     // In the same row, which holds the results of the lanes that pass.
     Table again = linear;
     again.odds = row;
     Table table = emitTilted(again);
-    return SmallVector<Value>{finish(table, table.odds)};
+    return SmallVector<Value>{emitAdjoint(table, start(table), table.odds)};
   })[0];
+}
+
+Value SubsetBody::emitMarginals() {
+  return emitSlopes([&](const Table &table) {
+    return emitAdjointStart(table, emitSizeLaw(table));
+  });
+}
+
+Value SubsetBody::emitPartitionVJP(ValueRange cotangents) {
+  return emitSlopes(
+      [&](const Table &table) { return emitWeightedStart(table, cotangents); });
 }
 
 Value SubsetBody::emitCovariance(Value vector) {

@@ -92,3 +92,22 @@ func.func @prepared(%y: memref<?xf32> {moe.name = "y", moe.dims = ["T"]})
     attributes {moe.entry, moe.num_inputs = 0 : i64} {
   return
 }
+
+// -----
+
+// Results go to their destinations in the order in which they are computed.
+
+// CHECK-LABEL: func @order
+// CHECK:         %[[IDS:.*]], %{{.*}} = moe.route
+// CHECK:         %[[KEPT:.*]], %{{.*}} = moe.limit_capacity
+// CHECK:         materialize_in_destination %[[IDS]] in
+// CHECK:         materialize_in_destination %[[KEPT]] in
+func.func @order(%logits: tensor<?x4xf32>)
+    -> (tensor<?x2xi32>, tensor<?x2xi32>) attributes {moe.entry} {
+  %ids, %w = moe.route #moe.top_k<k = 2> %logits
+      : tensor<?x4xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  %kept, %kw = moe.limit_capacity %ids, %w experts 4
+      by #moe.capacity<fixed = 1> queue <first_come>
+      : tensor<?x2xi32>, tensor<?x2xf32>
+  return %kept, %ids : tensor<?x2xi32>, tensor<?x2xi32>
+}

@@ -19,6 +19,8 @@ include "moe/Dialect/Moe/IR/MoeSlotOps.td"
 include "moe/Dialect/Moe/IR/MoeTokenOps.td"
 include "moe/Dialect/Moe/IR/MoeTrainingOps.td"
 include "moe/Dialect/Moe/IR/MoeGradientOps.td"
+include "moe/Dialect/Moe/IR/MoeLossGradientOps.td"
+include "moe/Dialect/Moe/IR/MoeTokenGradientOps.td"
 include "moe/Dialect/Moe/IR/MoeMixedGradientOps.td"
 
 #endif // MOE_DIALECT_MOE_IR_MOEOPS_TD

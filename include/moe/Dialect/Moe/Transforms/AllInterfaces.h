@@ -30,13 +30,17 @@ void registerBufferizableModels(DialectRegistry &registry);
 void registerTilingModels(DialectRegistry &registry);
 
 /// The backwards of ops: arith and math, tensor and linalg, experts, gates and
-/// routes, what reads beyond a token; and what a token of a backward op is.
+/// routes, losses, rows and subsets, what reads beyond a token; and what a token
+/// of a backward op is.
 void registerArithGradientModels(DialectRegistry &registry);
 void registerTensorGradientModels(DialectRegistry &registry);
 void registerExpertGradientModels(DialectRegistry &registry);
 void registerRoutingGradientModels(DialectRegistry &registry);
-void registerMixedGradientModels(DialectRegistry &registry);
+void registerLossGradientModels(DialectRegistry &registry);
+void registerTokenGradientModels(DialectRegistry &registry);
 void registerVJPTokenBodyModels(DialectRegistry &registry);
+void registerRowVJPTokenBodyModels(DialectRegistry &registry);
+void registerMixedGradientModels(DialectRegistry &registry);
 void registerMixVJPTokenBodyModels(DialectRegistry &registry);
 /// The backwards of routers.
 void registerTopKVJPModel(DialectRegistry &registry);

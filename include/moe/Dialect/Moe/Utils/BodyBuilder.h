@@ -81,6 +81,8 @@ public:
 
   /// Rows that belong to the token.
   Value makeRow(ArrayRef<int64_t> shape);
+  /// A row made place by place.
+  Value mapRow(int64_t count, llvm::function_ref<Value(Value place)> value);
   Value read(Value row, ValueRange indices);
   /// An element of a tensor of any floating-point type that all tokens share.
   Value readShared(Value tensor, ValueRange indices);

@@ -40,6 +40,8 @@ public:
 
   /// log e_j for the sizes of the band.
   SmallVector<Value> emitLogPartition();
+  /// A row of the cotangents of the logits, from those of the logs.
+  Value emitPartitionVJP(ValueRange cotangents);
   /// The log-probability of the subset of these ids.
   Value emitLogProb(ValueRange ids);
   /// A row of the probabilities of being taken.
@@ -120,6 +122,10 @@ private:
   SmallVector<Value> emitAdjointStart(const Table &table, ValueRange law);
   Value emitAdjoint(const Table &table, ValueRange start, Value row,
                     Value vector = {}, Value zeta = {});
+  /// The same for the sum of factor_j log e_j in place of log Z.
+  SmallVector<Value> emitWeightedStart(const Table &table, ValueRange factors);
+  /// The derivatives by the logits of what the adjoint starts from.
+  Value emitSlopes(llvm::function_ref<SmallVector<Value>(const Table &)> start);
   Value emitZeta(const Table &table, ValueRange law);
   Value emitSize(ValueRange law, Value uniform);
 

@@ -58,6 +58,37 @@ Value moe::emitColumnSums(ImplicitLocOpBuilder &b, Value matrix) {
       .getResult(0);
 }
 
+Value moe::mapSlots(
+    ImplicitLocOpBuilder &b, ValueRange inputs, Value like,
+    llvm::function_ref<Value(ImplicitLocOpBuilder &, ValueRange)> body,
+    bool isSum) {
+  AffineMap both = b.getMultiDimIdentityMap(2), first = both.getSubMap({0});
+  SmallVector<AffineMap> maps;
+  for (Value input : inputs)
+    maps.push_back(typeOf(input).getRank() == 2 ? both : first);
+  maps.push_back(isSum ? first : both);
+  SmallVector<OpFoldResult> sizes = tensor::getMixedSizes(b, b.getLoc(), like);
+  if (isSum)
+    sizes.pop_back();
+  Value dest = emitNew(b, sizes, typeOf(like).getElementType());
+  if (isSum)
+    dest = emitZeros(b, dest);
+  SmallVector<utils::IteratorType> iterators = {
+      utils::IteratorType::parallel,
+      isSum ? utils::IteratorType::reduction : utils::IteratorType::parallel};
+  return linalg::GenericOp::create(
+             b, dest.getType(), inputs, dest, maps, iterators,
+             [&](OpBuilder &builder, Location loc, ValueRange args) {
+               ImplicitLocOpBuilder nested(loc, builder);
+               Value value = convertElements(nested, body(nested, args),
+                                             args.back().getType());
+               if (isSum)
+                 value = arith::AddFOp::create(nested, args.back(), value);
+               linalg::YieldOp::create(nested, value);
+             })
+      .getResult(0);
+}
+
 Value moe::emitOuter(ImplicitLocOpBuilder &b, OuterSide lhs, OuterSide rhs,
                      Value offsets, Value dest) {
   return GroupedOuterOp::create(b, TypeRange{dest.getType()}, lhs.rows,

@@ -28,6 +28,14 @@ Value emitTimes(ImplicitLocOpBuilder &b, Value value, double factor);
 /// for f64).
 Value emitColumnSums(ImplicitLocOpBuilder &b, Value matrix);
 
+/// A tensor of the type of `like` [T, k], made slot by slot from inputs [T, k],
+/// and from one value a token where an input is a list [T]; with `isSum` a list
+/// [T] of the sums over the slots.
+Value mapSlots(
+    ImplicitLocOpBuilder &b, ValueRange inputs, Value like,
+    llvm::function_ref<Value(ImplicitLocOpBuilder &, ValueRange)> body,
+    bool isSum = false);
+
 /// One side of an outer product: rows, and which of them where not all in
 /// order.
 struct OuterSide {

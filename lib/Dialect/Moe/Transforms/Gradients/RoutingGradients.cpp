@@ -125,50 +125,12 @@ struct LimitCapacityModel
   }
 
 private:
-  using SlotBody =
-      llvm::function_ref<Value(ImplicitLocOpBuilder &, ValueRange)>;
-
   /// The value where the slot is kept, 0 elsewhere.
   static Value keep(ImplicitLocOpBuilder &b, Value id, Value value) {
     Value none = arith::ConstantOp::create(b, b.getI32IntegerAttr(0));
     Value isKept =
         arith::CmpIOp::create(b, arith::CmpIPredicate::sge, id, none);
     return arith::SelectOp::create(b, isKept, value, emitSplat(b, value, 0.0));
-  }
-
-  /// A tensor of the type of `like`, made slot by slot from inputs [T, k], and
-  /// from one value a token where an input is a list [T].
-  static Value mapSlots(ImplicitLocOpBuilder &b, ValueRange inputs, Value like,
-                        SlotBody body, bool isSum = false) {
-    AffineMap both = b.getMultiDimIdentityMap(2), first = both.getSubMap({0});
-    SmallVector<AffineMap> maps;
-    for (Value input : inputs)
-      maps.push_back(cast<RankedTensorType>(input.getType()).getRank() == 2
-                         ? both
-                         : first);
-    maps.push_back(isSum ? first : both);
-    auto type = cast<RankedTensorType>(like.getType());
-    SmallVector<OpFoldResult> sizes =
-        tensor::getMixedSizes(b, b.getLoc(), like);
-    if (isSum)
-      sizes.pop_back();
-    Value dest = emitNew(b, sizes, type.getElementType());
-    if (isSum)
-      dest = emitZeros(b, dest);
-    SmallVector<utils::IteratorType> iterators = {
-        utils::IteratorType::parallel,
-        isSum ? utils::IteratorType::reduction : utils::IteratorType::parallel};
-    return linalg::GenericOp::create(
-               b, dest.getType(), inputs, dest, maps, iterators,
-               [&](OpBuilder &builder, Location loc, ValueRange args) {
-                 ImplicitLocOpBuilder nested(loc, builder);
-                 Value value = convertElements(nested, body(nested, args),
-                                               args.back().getType());
-                 if (isSum)
-                   value = arith::AddFOp::create(nested, args.back(), value);
-                 linalg::YieldOp::create(nested, value);
-               })
-        .getResult(0);
   }
 
   /// The cotangent of kept weights u from that of u / max(sum u, eps):

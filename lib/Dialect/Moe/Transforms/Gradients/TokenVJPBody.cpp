@@ -23,13 +23,6 @@ TokenVJPBody::TokenVJPBody(ImplicitLocOpBuilder &b,
   }
 }
 
-Value TokenVJPBody::mapRow(llvm::function_ref<Value(Value expert)> value) {
-  return loop(in.width, makeRow({in.width}),
-              [&](Value expert, ValueRange row) -> SmallVector<Value> {
-                return {write(value(expert), row[0], expert)};
-              })[0];
-}
-
 Value TokenVJPBody::scatter(
     ArrayRef<Value> values,
     llvm::function_ref<Value(Value expert, Value sum)> value) {

@@ -27,8 +27,10 @@ protected:
                 llvm::function_ref<Value(Value expert, Value sum)> value);
   /// The same as it is.
   Value scatter(ArrayRef<Value> values);
-  /// A row made place by place.
-  Value mapRow(llvm::function_ref<Value(Value expert)> value);
+  /// A row of the experts made place by place.
+  Value mapRow(llvm::function_ref<Value(Value expert)> value) {
+    return SampledBody::mapRow(in.width, value);
+  }
   /// The sum of products.
   Value dot(ArrayRef<Value> x, ArrayRef<Value> y);
   /// read(id) of every slot; 0 for empty ones.
