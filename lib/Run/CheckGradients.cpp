@@ -258,8 +258,8 @@ Expected<Verdict> Check::compare(uint32_t place, const Tensor &gradient) {
     double scale = std::max({std::fabs(verdict.gradient),
                              std::fabs(verdict.difference), 1e-2 * size});
     // What rounding of the losses alone may make of the difference.
-    double noise = 64.0 * std::numeric_limits<double>::epsilon() * lossSize /
-                   (2.0 * step);
+    double noise =
+        64.0 * std::numeric_limits<double>::epsilon() * lossSize / (2.0 * step);
     double apart = std::fabs(verdict.gradient - verdict.difference);
     apart = std::max(0.0, apart - noise);
     verdict.relative = scale > 0.0 ? apart / scale : apart;

@@ -114,7 +114,7 @@ llvm::Expected<Code> compile(ModuleOp module, CompileTarget target) {
 } // namespace
 
 int mlir::moe::runGradientCheck(const run::Options &options, ModuleOp module,
-                          func::FuncOp layer, moe_context *context) {
+                                func::FuncOp layer, moe_context *context) {
   std::string name = layer.getName().str();
   run::GradientEntries entries;
   entries.surrogates = findSurrogates(layer);

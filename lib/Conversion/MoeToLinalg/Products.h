@@ -42,11 +42,11 @@ struct ExpertRows {
 /// Emits `body` for every expert, or once for expert 0 and all rows where there
 /// are no offsets (null). The body gives the expert's rows of every result from
 /// those of dests.
-SmallVector<Value> emitForExperts(
-    ImplicitLocOpBuilder &b, Value offsets, ValueRange dests,
-    llvm::function_ref<SmallVector<Value>(const ExpertRows &own,
-                                          ValueRange dests)>
-        body);
+SmallVector<Value>
+emitForExperts(ImplicitLocOpBuilder &b, Value offsets, ValueRange dests,
+               llvm::function_ref<SmallVector<Value>(const ExpertRows &own,
+                                                     ValueRange dests)>
+                   body);
 
 } // namespace mlir::moe::tolinalg
 

@@ -69,9 +69,12 @@ SlotDotsOp::reifyResultShapes(OpBuilder &b,
 LogicalResult RouteVJPOp::verify() {
   RouterAttrInterface router = getRouter();
   std::optional<int64_t> numSlots = router.getNumSlots();
-  if (!numSlots || router.getLocality() == Locality::global)
-    return emitOpError("needs a router by which a token chooses for itself "
+  if (!numSlots || router.getLocality() != Locality::token)
+    return emitOpError("needs a router that looks at its token alone "
                        "(route_vjp_c1)");
+  if (!isa<TokenVJPAttrInterface>(router))
+    return emitOpError("has a router without a backward, ")
+           << router << " (route_vjp_c1)";
   if (failed(verifySameStaticDim(*this, "route_vjp_c2", "k",
                                  {{"router", *numSlots},
                                   {"ids", dimOf(getIds(), 1)},
@@ -101,7 +104,14 @@ LogicalResult RouteVJPOp::verify() {
   if (given != 0 && (given != 3 || !router.isSampled()))
     return emitOpError("training takes seed, layer and first token, for "
                        "routers that draw (route_vjp_c6)");
-  return success();
+  if (getNoise() && given == 0)
+    return emitOpError("noise is for training alone (route_vjp_c6)");
+  RouteOperandSet operands;
+  operands.expertScale = static_cast<bool>(getExpertScale());
+  operands.noise = static_cast<bool>(getNoise());
+  operands.training = given != 0;
+  return router.verifyRoute([&] { return emitOpError(); },
+                            dimOf(getLogits(), 1), operands);
 }
 
 LogicalResult

@@ -378,12 +378,27 @@ LogicalResult GroupedLowering::run() {
   return success();
 }
 
+/// One tensor for each destination: two results of one op that share an empty
+/// tensor would share a buffer, if nobody reads one of them.
+void separateDestinations(FunctionOpInterface function) {
+  function->walk([](DestinationStyleOpInterface op) {
+    for (OpOperand &init : op.getDpsInitsMutable()) {
+      auto empty = init.get().getDefiningOp<tensor::EmptyOp>();
+      if (!empty || empty->hasOneUse())
+        continue;
+      OpBuilder b(op);
+      init.set(b.clone(*empty)->getResult(0));
+    }
+  });
+}
+
 struct MoeLowerToGrouped
     : public moe::impl::MoeLowerToGroupedPassBase<MoeLowerToGrouped> {
   void runOnOperation() override {
     GroupedLowering lowering(getOperation());
     if (failed(lowering.run()))
       return signalPassFailure();
+    separateDestinations(getOperation());
     numGathersFused += lowering.numGathersFused;
   }
 };

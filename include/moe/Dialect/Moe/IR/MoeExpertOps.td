@@ -33,8 +33,9 @@ def Moe_ExpertsOp : Moe_LayerOp<"experts", [AttrSizedOperandSegments]> {
     its type. An expert without rows costs nothing. The layout is inherent:
     nothing else tells a square weight from its transpose.
 
-    `keeping` adds results [N, I] that hold what the activation was given, biases
-    included: the gate's and the up projection's values (one, where ungated).
+    `keeping` adds results [N, I] that hold what the activation was given,
+    biases included: the gate's and the up projection's values (one, where
+    ungated).
     They are what a backward needs; each rounds once to its type.
 
     Labels: experts_c1 number of up weights and biases fits gated and pairing;

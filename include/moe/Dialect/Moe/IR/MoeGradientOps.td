@@ -17,12 +17,12 @@ def Moe_SlotDotsOp : Moe_LayerOp<"slot_dots", [AttrSizedOperandSegments]> {
     dots[s] = sum_d rows[n, d] * tokens[t, d] for every entry s of ids that is
     an assignment, of token t and with row n in the order of moe.dispatch;
     without `tokens` sum_d rows[n, d]. Entries that are none get 0, but where
-    `identity` [T, D] is given, ids at or past `experts` get sum_d identity[t, d]
-    * tokens[t, d]. rows [N, D], tokens [T, D], ids and dots [T, k], or [E, C]
-    where experts chose (`chosen_by <expert>`; the ids of an expert are
-    distinct). Accumulates in f32 (f64 where an operand or the result is), in
-    the order of d, rounds once. Rows past the last assignment are not read.
-    `num_tokens` gives T where experts chose and there are no tokens.
+    `identity` [T, D] is given, ids at or past `experts` get the sum of
+    identity[t, d] * tokens[t, d]. rows [N, D], tokens [T, D], ids and dots [T,
+    k], or [E, C] where experts chose (`chosen_by <expert>`; the ids of an
+    expert are distinct). Accumulates in f32 (f64 where an operand or the result
+    is), in the order of d, rounds once. Rows past the last assignment are not
+    read. `num_tokens` gives T where experts chose and there are no tokens.
 
     It is the gradient of the weights of moe.combine (tokens are the cotangent)
     and of moe.dispatch (tokens are its input).
@@ -77,7 +77,8 @@ def Moe_RouteVJPOp : Moe_LayerOp<"route_vjp", [AttrSizedOperandSegments]> {
     route_vjp_c2 k of ids, weights and cotangent is the router's, static;
     route_vjp_c3 T of all; route_vjp_c4 R of logits, optional operands and
     results, static; route_vjp_c5 as many results as described; route_vjp_c6
-    training for routers that sample alone.
+    training for routers that sample alone, and with noise; plus those of the
+    router, as moe.route has them.
 
     ```mlir
     %dr = moe.route_vjp #moe.top_k<k = 2> %logits, %ids, %weights by %dw

@@ -30,8 +30,8 @@ void registerBufferizableModels(DialectRegistry &registry);
 void registerTilingModels(DialectRegistry &registry);
 
 /// The backwards of ops: arith and math, tensor and linalg, experts, gates and
-/// routes, losses, rows and subsets, what reads beyond a token; and what a token
-/// of a backward op is.
+/// routes, losses, rows and subsets, what reads beyond a token; and what a
+/// token of a backward op is.
 void registerArithGradientModels(DialectRegistry &registry);
 void registerTensorGradientModels(DialectRegistry &registry);
 void registerExpertGradientModels(DialectRegistry &registry);

@@ -162,6 +162,13 @@ void pull(Rule &r, math::PowFOp) {
   }
 }
 
+// Steps are flat.
+void pull(Rule &, math::FloorOp) {}
+void pull(Rule &, math::CeilOp) {}
+void pull(Rule &, math::RoundOp) {}
+void pull(Rule &, math::RoundEvenOp) {}
+void pull(Rule &, math::TruncOp) {}
+
 template <typename OpTy>
 struct ElementModel
     : public DifferentiableOpInterface::ExternalModel<ElementModel<OpTy>,
@@ -193,6 +200,8 @@ void moe::registerArithGradientModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, math::MathDialect *) {
     attach<math::ExpOp, math::Exp2Op, math::ExpM1Op, math::LogOp, math::Log1pOp,
            math::TanhOp, math::SqrtOp, math::RsqrtOp, math::ErfOp, math::SinOp,
-           math::CosOp, math::AbsFOp, math::FmaOp, math::PowFOp>(*context);
+           math::CosOp, math::AbsFOp, math::FmaOp, math::PowFOp, math::FloorOp,
+           math::CeilOp, math::RoundOp, math::RoundEvenOp, math::TruncOp>(
+        *context);
   });
 }

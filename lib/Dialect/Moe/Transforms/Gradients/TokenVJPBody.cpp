@@ -82,10 +82,12 @@ SmallVector<Value> TokenVJPBody::pullSlots(ValueRange outputs,
                                            ArrayRef<Value> own,
                                            ValueRange inputs) {
   auto pulled = pullBack(b, outputs, own, inputs);
-  // Bodies are made of ops that have backwards.
-  assert(succeeded(pulled) && "a slot's arithmetic has no backward");
-  for (Value &value : *pulled)
+  // Bodies are made of ops that have backwards; else an error was reported.
+  SmallVector<Value> found(inputs.size());
+  if (succeeded(pulled))
+    found = *pulled;
+  for (Value &value : found)
     if (!value)
       value = real(0.0);
-  return *pulled;
+  return found;
 }
