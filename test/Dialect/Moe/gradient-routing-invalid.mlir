@@ -8,7 +8,7 @@
 
 func.func @route_vjp_c1(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>,
                         %w: tensor<?x2xf32>) {
-  // expected-error @below {{needs a router by which a token chooses for itself (route_vjp_c1)}}
+  // expected-error @below {{needs a router that looks at its token alone (route_vjp_c1)}}
   %0 = moe.route_vjp #moe.expert_choice<capacity = <factor = 1.0>> %x, %i, %w
       by %w : tensor<?x8xf32>, tensor<?x2xi32>, tensor<?x2xf32>,
               tensor<?x2xf32> -> tensor<?x8xf32>

@@ -104,14 +104,16 @@ LogicalResult RouteVJPOp::verify() {
   if (given != 0 && (given != 3 || !router.isSampled()))
     return emitOpError("training takes seed, layer and first token, for "
                        "routers that draw (route_vjp_c6)");
-  if (getNoise() && given == 0)
-    return emitOpError("noise is for training alone (route_vjp_c6)");
   RouteOperandSet operands;
   operands.expertScale = static_cast<bool>(getExpertScale());
   operands.noise = static_cast<bool>(getNoise());
   operands.training = given != 0;
-  return router.verifyRoute([&] { return emitOpError(); },
-                            dimOf(getLogits(), 1), operands);
+  if (failed(router.verifyRoute([&] { return emitOpError(); },
+                                dimOf(getLogits(), 1), operands)))
+    return failure();
+  if (getNoise() && given == 0)
+    return emitOpError("noise is for training alone (route_vjp_c6)");
+  return success();
 }
 
 LogicalResult

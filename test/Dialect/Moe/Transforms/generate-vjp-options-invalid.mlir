@@ -1,4 +1,5 @@
-// RUN: not moe-opt %s --moe-generate-vjp=function=g 2>&1 \
+// RUN: not moe-opt %s --moe-generate-vjp=function=g \
+// RUN:   --mlir-print-op-on-diagnostic=false 2>&1 \
 // RUN:   | FileCheck %s --check-prefix=FUNCTION
 // FUNCTION: error: moe-generate-vjp: there is no function @g
 
