@@ -108,12 +108,10 @@ LogicalResult RouteVJPOp::verify() {
   operands.expertScale = static_cast<bool>(getExpertScale());
   operands.noise = static_cast<bool>(getNoise());
   operands.training = given != 0;
-  if (failed(router.verifyRoute([&] { return emitOpError(); },
-                                dimOf(getLogits(), 1), operands)))
-    return failure();
-  if (getNoise() && given == 0)
+  if (getNoise() && given == 0 && router.isSampled())
     return emitOpError("noise is for training alone (route_vjp_c6)");
-  return success();
+  return router.verifyRoute([&] { return emitOpError(); },
+                            dimOf(getLogits(), 1), operands);
 }
 
 LogicalResult
