@@ -159,17 +159,21 @@ def torch_block(
     except ImportError:
         return None
     torch.set_num_threads(threads)
-    tensors = {
-        name: torch.from_numpy(array.view(np.int16).copy())
-        .view(torch.bfloat16)
-        .requires_grad_()
-        for name, array in operands.items()
-    }
-    dy = torch.from_numpy(cotangent.view(np.int16).copy()).view(torch.bfloat16)
+
+    def leaf(array: np.ndarray) -> torch.Tensor:
+        bits = torch.from_numpy(array.view(np.int16).copy())
+        return bits.view(torch.bfloat16).requires_grad_()
+
+    x, router = leaf(operands["x"]), leaf(operands["router_weight"])
+    # A parameter for each expert, as that block has: the gradient of a slice
+    # of one tensor would be of the whole tensor's size.
+    gate_up = [leaf(array) for array in operands["gate_up"]]
+    down = [leaf(array) for array in operands["down"]]
+    dy = leaf(cotangent).detach()
 
     def run() -> None:
-        x, functional = tensors["x"], torch.nn.functional
-        logits = functional.linear(x, tensors["router_weight"])
+        functional = torch.nn.functional
+        logits = functional.linear(x, router)
         scores = functional.softmax(logits, dim=1, dtype=torch.float)
         weights, chosen = torch.topk(scores, SLOTS, dim=-1)
         weights = weights.to(x.dtype)
@@ -179,13 +183,13 @@ def torch_block(
             slot, token = torch.where(mask[expert])
             if not len(token):
                 continue
-            both = functional.linear(x[token], tensors["gate_up"][expert])
+            both = functional.linear(x[token], gate_up[expert])
             gate, up = both.chunk(2, dim=-1)
             hidden = functional.silu(gate) * up
-            rows = functional.linear(hidden, tensors["down"][expert])
+            rows = functional.linear(hidden, down[expert])
             y.index_add_(0, token, rows * weights[token, slot, None])
         y.backward(dy)
-        for tensor in tensors.values():
+        for tensor in (x, router, *gate_up, *down):
             tensor.grad = None
 
     return run
