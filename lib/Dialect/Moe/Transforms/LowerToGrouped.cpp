@@ -16,6 +16,8 @@
 #include "mlir/Dialect/UB/IR/UBOps.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Dominance.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/Interfaces/LoopLikeInterface.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Dialect/Moe/Utils/GroupedProduct.h"
@@ -378,17 +380,30 @@ LogicalResult GroupedLowering::run() {
   return success();
 }
 
-/// One tensor for each destination: two results of one op that share an empty
-/// tensor would share a buffer, if nobody reads one of them.
+/// One tensor for each destination, empty or filled: two results of one op that
+/// share one would share a buffer, if nobody reads one of them; and two results
+/// of an entry would, if the buffer is where one of them goes.
 void separateDestinations(FunctionOpInterface function) {
-  function->walk([](DestinationStyleOpInterface op) {
-    for (OpOperand &init : op.getDpsInitsMutable()) {
-      auto empty = init.get().getDefiningOp<tensor::EmptyOp>();
-      if (!empty || empty->hasOneUse())
-        continue;
-      OpBuilder b(op);
-      init.set(b.clone(*empty)->getResult(0));
-    }
+  auto separate = [](OpOperand &init) {
+    Operation *source = init.get().getDefiningOp();
+    auto fill = dyn_cast_or_null<linalg::FillOp>(source);
+    Operation *empty = fill ? fill.getDpsInits()[0].getDefiningOp() : source;
+    if (!isa_and_nonnull<tensor::EmptyOp>(empty) || source->hasOneUse())
+      return;
+    OpBuilder b(init.getOwner());
+    IRMapping mapping;
+    b.clone(*empty, mapping);
+    if (fill)
+      b.clone(*fill, mapping);
+    init.set(mapping.lookup(init.get()));
+  };
+  function->walk([&](Operation *op) {
+    if (auto writer = dyn_cast<DestinationStyleOpInterface>(op))
+      for (OpOperand &init : writer.getDpsInitsMutable())
+        separate(init);
+    else if (auto loop = dyn_cast<LoopLikeOpInterface>(op))
+      for (OpOperand &init : loop.getInitsMutable())
+        separate(init);
   });
 }
 
