@@ -52,11 +52,6 @@ def compile_forward(
     return ForwardLayer(source(router, sizes, training), threads)
 
 
-def has_gradients() -> bool:
-    """Whether this build of moe_mlir generates gradients."""
-    return hasattr(moe_mlir, "compile_gradients")
-
-
 def compile_training(
     router: Router, sizes: Sizes, threads: int | None = None
 ) -> Any:

@@ -120,13 +120,6 @@ def main() -> int:
         router = ROUTERS[options.print_layer]
         print(layers.source(router, Sizes(), training=True), end="")
         return 0
-    if options.layer == "compiled":
-        from charlm import compiled
-
-        if not compiled.has_gradients():
-            print("error: this moe_mlir generates no gradients; "
-                  "--layer reference trains with NumPy", file=sys.stderr)
-            return 1  # fmt: skip
     return run(options)
 
 

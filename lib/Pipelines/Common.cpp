@@ -47,6 +47,7 @@ void moe::buildBuffersStage(OpPassManager &pm) {
   pm.addPass(createCanonicalizerPass());
   // Not shared before they are buffers: two results never want one, nor what
   // was filled alike.
+  pm.addNestedPass<func::FuncOp>(createMoeSeparateDestinationsPass());
   pm.addPass(bufferization::createEmptyTensorEliminationPass());
   pm.addPass(bufferization::createEmptyTensorToAllocTensorPass());
   pm.addPass(createCSEPass());

@@ -7,13 +7,13 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Run/CheckGradients.h"
+#include "Numbers.h"
 #include "moe/IO/Json.h"
 #include "moe/Run/Benchmark.h"
 #include "moe/Run/Bind.h"
 #include "moe/Run/Generate.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -289,15 +289,6 @@ Expected<std::vector<Verdict>> Check::run(Tensors given) {
   return verdicts;
 }
 
-std::string number(double value, int digits) {
-  if (!std::isfinite(value))
-    return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
-  char text[64];
-  auto end = std::to_chars(text, text + sizeof(text), value,
-                           std::chars_format::general, digits);
-  return std::string(text, end.ptr);
-}
-
 void printText(const std::vector<Verdict> &verdicts, std::ostream &out) {
   for (const Verdict &verdict : verdicts) {
     out << "gradient of " << verdict.argument << ": ";
@@ -310,9 +301,6 @@ void printText(const std::vector<Verdict> &verdicts, std::ostream &out) {
 }
 
 void printJson(const std::vector<Verdict> &verdicts, std::ostream &out) {
-  auto real = [](double value) {
-    return std::isfinite(value) ? number(value, 17) : std::string("null");
-  };
   out << "{\"gradients\": [";
   for (size_t i = 0; i < verdicts.size(); ++i) {
     const Verdict &verdict = verdicts[i];
@@ -320,9 +308,9 @@ void printJson(const std::vector<Verdict> &verdicts, std::ostream &out) {
         << "{\"argument\": " << io::quoteJson(verdict.argument)
         << ", \"compared\": " << (verdict.isCompared ? "true" : "false")
         << ", \"surrogate\": " << (verdict.isSurrogate ? "true" : "false")
-        << ", \"gradient\": " << real(verdict.gradient)
-        << ", \"difference\": " << real(verdict.difference)
-        << ", \"relative\": " << real(verdict.relative)
+        << ", \"gradient\": " << jsonNumber(verdict.gradient)
+        << ", \"difference\": " << jsonNumber(verdict.difference)
+        << ", \"relative\": " << jsonNumber(verdict.relative)
         << ", \"ok\": " << (verdict.fails() ? "false" : "true") << "}";
   }
   out << "]}\n";

@@ -7,11 +7,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe/Run/Run.h"
+#include "Numbers.h"
 #include "moe/IO/Json.h"
 #include "moe/Run/Bind.h"
 
-#include <charconv>
-#include <cmath>
 #include <ostream>
 
 using namespace moe::run;
@@ -47,18 +46,6 @@ private:
 
 std::string pathText(const io::TensorPath &path) {
   return path.name.empty() ? path.file : path.file + "#" + path.name;
-}
-
-/// `value` with `digits` significant digits, independent of the locale.
-std::string number(double value, int digits) {
-  char text[64];
-  auto end = std::to_chars(text, text + sizeof(text), value,
-                           std::chars_format::general, digits);
-  return std::string(text, end.ptr);
-}
-
-std::string jsonNumber(double value) {
-  return std::isfinite(value) ? number(value, 17) : "null";
 }
 
 std::string resultName(const moe_entry_info &info, uint32_t output) {

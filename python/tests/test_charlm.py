@@ -33,9 +33,6 @@ from charlm.reference import ReferenceLayer  # noqa: E402
 SMALL = Sizes(width=16, inter=8, length=16, batch=2)
 NAMES = list(ROUTERS)
 PHASES = [(name, phase) for name in NAMES for phase in (True, False)]
-NEEDS_GRADIENTS = pytest.mark.skipif(
-    not compiled.has_gradients(), reason="moe_mlir has no compile_gradients"
-)
 # f32 beside f64, relative to the largest number of an array.
 TOLERANCE = 1e-5
 
@@ -148,7 +145,6 @@ def test_layer_is_the_reference(name, phase):
         assert (got["ids"] < 0).any() and (got["ids"][:, 1] >= 0).any()
 
 
-@NEEDS_GRADIENTS
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_the_reference_s(name):
     router = ROUTERS[name]
@@ -297,8 +293,7 @@ def test_a_choice_that_is_given_counts_in_ties_alone():
     assert routing.ties == 1
 
 
-@pytest.mark.parametrize("kind", ["float32", pytest.param(
-    "compiled", marks=NEEDS_GRADIENTS)])  # fmt: skip
+@pytest.mark.parametrize("kind", ["float32", "compiled"])
 def test_losses_are_those_of_f64(kind):
     model = training.make_model(ROUTERS["attention"], SMALL, kind)
     worst, _, choices = training.judge(model, text().train, 100, seed=1)
@@ -345,8 +340,7 @@ def test_a_difference_within_the_scatter_of_seeds_does_not_count():
     assert "**not decided**" in report.verdict(claim, both)
 
 
-@pytest.mark.parametrize("layer", ["reference", pytest.param(
-    "compiled", marks=NEEDS_GRADIENTS)])  # fmt: skip
+@pytest.mark.parametrize("layer", ["reference", "compiled"])
 def test_quick_run(layer, tmp_path):
     command = [sys.executable, str(EXAMPLES / "charlm" / "train.py")]
     command += ["--quick", "--layer", layer, "--out", str(tmp_path)]

@@ -53,7 +53,7 @@ public:
   LogicalResult run(ArrayRef<std::string> wrt);
 
 private:
-  /// A function with a body of one block, a result's or argument's name.
+  /// The name of an argument or a result of @f.
   std::string nameOf(bool isArgument, unsigned place);
   LogicalResult chooseArguments(ArrayRef<std::string> wrt);
   void copyFunction();
@@ -93,7 +93,7 @@ private:
   llvm::SetVector<Value> saved, arguments;
   llvm::DenseSet<Operation *> again; ///< Ops of the forward, computed again.
   std::unique_ptr<SizeClasses> classes;
-  llvm::DenseMap<int64_t, std::string> symbols;
+  std::unique_ptr<SizeNames> names;
 };
 
 std::string VJPGenerator::nameOf(bool isArgument, unsigned place) {
@@ -336,29 +336,13 @@ func::FuncOp VJPGenerator::createFunction(StringRef suffix, FunctionType type) {
   return made;
 }
 
-/// One name for sizes that are equal whatever the input; those of @f where it
-/// has some.
 ArrayAttr VJPGenerator::nameSizes(Value value) {
-  SmallVector<Attribute> names;
-  auto type = cast<RankedTensorType>(value.getType());
-  if (Value ids = getIds(value)) {
-    llvm::append_range(names, nameSizes(ids));
-    names.push_back(b.getStringAttr(""));
-    return b.getArrayAttr(names);
-  }
-  for (int64_t dim = 0; dim < type.getRank(); ++dim) {
-    if (!type.isDynamicDim(dim)) {
-      names.push_back(b.getStringAttr(""));
-      continue;
-    }
-    auto [place, isNew] =
-        symbols.try_emplace(classes->getClass(value, dim), std::string());
-    if (isNew)
-      place->second =
-          symbols.size() == 1 ? "T" : "D" + std::to_string(symbols.size() - 1);
-    names.push_back(b.getStringAttr(place->second));
-  }
-  return b.getArrayAttr(names);
+  Value ids = getIds(value);
+  if (!ids)
+    return names->get(value);
+  SmallVector<Attribute> found(names->get(ids).getValue());
+  found.push_back(b.getStringAttr(""));
+  return b.getArrayAttr(found);
 }
 
 void VJPGenerator::setNames(func::FuncOp made, bool isArgument, unsigned place,
@@ -478,11 +462,12 @@ LogicalResult VJPGenerator::run(ArrayRef<std::string> wrt) {
     requireAll();
     resolveSizes();
     classes = std::make_unique<SizeClasses>(joint);
+    names = std::make_unique<SizeNames>(*classes);
     for (unsigned i = 0; i < function.getNumArguments(); ++i)
-      if (auto named = function.getArgAttrOfType<ArrayAttr>(i, kDimsAttrName))
-        for (auto [dim, name] : llvm::enumerate(named))
-          if (auto text = cast<StringAttr>(name); !text.empty())
-            symbols[classes->getClass(joint.getArgument(i), dim)] = text.str();
+      names->give(joint.getArgument(i), function.getArgAttr(i, kDimsAttrName));
+    for (auto [i, result] : llvm::enumerate(results))
+      if (isa<RankedTensorType>(result.getType()))
+        names->give(result, function.getResultAttr(i, kDimsAttrName));
     createBackward();
     createForward();
   }

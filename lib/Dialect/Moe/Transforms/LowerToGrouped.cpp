@@ -16,8 +16,6 @@
 #include "mlir/Dialect/UB/IR/UBOps.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Dominance.h"
-#include "mlir/IR/IRMapping.h"
-#include "mlir/Interfaces/LoopLikeInterface.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 #include "moe/Dialect/Moe/Utils/GroupedProduct.h"
@@ -34,18 +32,6 @@ namespace {
 
 RankedTensorType typeOf(Value value) {
   return cast<RankedTensorType>(value.getType());
-}
-
-/// A tensor with a leading axis of size 1.
-Value withLeadingOne(ImplicitLocOpBuilder &b, Value value) {
-  RankedTensorType type = typeOf(value);
-  SmallVector<int64_t> shape = {1};
-  llvm::append_range(shape, type.getShape());
-  SmallVector<ReassociationIndices> groups = {{0, 1}};
-  for (int64_t dim = 1; dim < type.getRank(); ++dim)
-    groups.push_back({dim + 1});
-  return tensor::ExpandShapeOp::create(
-      b, RankedTensorType::get(shape, type.getElementType()), value, groups);
 }
 
 /// A value of a type that may know more sizes.
@@ -96,9 +82,9 @@ void GroupedLowering::lowerGate(GateOp op) {
   ImplicitLocOpBuilder b(op.getLoc(), op);
   GroupedProduct product;
   product.lhs = {op.getInput()};
-  product.weights = {withLeadingOne(b, op.getWeight())};
+  product.weights = {addLeadingOne(b, op.getWeight())};
   if (op.getBias())
-    product.biases = {withLeadingOne(b, op.getBias())};
+    product.biases = {addLeadingOne(b, op.getBias())};
   product.numRows = tensor::getMixedSize(b, op.getLoc(), op.getInput(), 0);
   RankedTensorType type = op.getLogits().getType();
   Value logits =
@@ -380,40 +366,12 @@ LogicalResult GroupedLowering::run() {
   return success();
 }
 
-/// One tensor for each destination, empty or filled: two results of one op that
-/// share one would share a buffer, if nobody reads one of them; and two results
-/// of an entry would, if the buffer is where one of them goes.
-void separateDestinations(FunctionOpInterface function) {
-  auto separate = [](OpOperand &init) {
-    Operation *source = init.get().getDefiningOp();
-    auto fill = dyn_cast_or_null<linalg::FillOp>(source);
-    Operation *empty = fill ? fill.getDpsInits()[0].getDefiningOp() : source;
-    if (!isa_and_nonnull<tensor::EmptyOp>(empty) || source->hasOneUse())
-      return;
-    OpBuilder b(init.getOwner());
-    IRMapping mapping;
-    b.clone(*empty, mapping);
-    if (fill)
-      b.clone(*fill, mapping);
-    init.set(mapping.lookup(init.get()));
-  };
-  function->walk([&](Operation *op) {
-    if (auto writer = dyn_cast<DestinationStyleOpInterface>(op))
-      for (OpOperand &init : writer.getDpsInitsMutable())
-        separate(init);
-    else if (auto loop = dyn_cast<LoopLikeOpInterface>(op))
-      for (OpOperand &init : loop.getInitsMutable())
-        separate(init);
-  });
-}
-
 struct MoeLowerToGrouped
     : public moe::impl::MoeLowerToGroupedPassBase<MoeLowerToGrouped> {
   void runOnOperation() override {
     GroupedLowering lowering(getOperation());
     if (failed(lowering.run()))
       return signalPassFailure();
-    separateDestinations(getOperation());
     numGathersFused += lowering.numGathersFused;
   }
 };

@@ -123,29 +123,15 @@ Value MixBody::build() {
   })[0];
 }
 
-struct MixModel : public TokenBodyOpInterface::ExternalModel<MixModel, MixOp> {
+struct MixModel : public MixTokenModel<MixModel, MixOp> {
+  static Value getAllTokens(MixOp op) { return op.getValues(); }
+
   SmallVector<OpOperand *> getTokenOperands(Operation *op) const {
     auto mix = cast<MixOp>(op);
     SmallVector<OpOperand *> operands = {&mix.getQueryMutable()};
     if (MutableOperandRange range = mix.getPosteriorMutable(); !range.empty())
       operands.push_back(&range[0]);
     return operands;
-  }
-
-  OpOperand *getFirstTokenOperand(Operation *op) const {
-    MutableOperandRange range = cast<MixOp>(op).getFirstTokenMutable();
-    return range.empty() ? nullptr : &range[0];
-  }
-  bool isNumbered(Operation *) const { return true; }
-  void setFirstToken(Operation *op, Value first) const {
-    cast<MixOp>(op).getFirstTokenMutable().assign(first);
-  }
-
-  void emitChecks(Operation *op, ImplicitLocOpBuilder &b) const {
-    auto mix = cast<MixOp>(op);
-    if (Value offsets = mix.getGroupOffsets())
-      emitGroupOffsetsCheck(b, mix.getOperationName(), offsets,
-                            b.createOrFold<tensor::DimOp>(mix.getValues(), 0));
   }
 
   SmallVector<TokenValue> buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,

@@ -19,8 +19,10 @@
 #define MOE_LIB_DIALECT_MOE_TRANSFORMS_MIXWALK_H
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include "moe/Dialect/Moe/Utils/EntryChecks.h"
 
 namespace mlir::moe {
 
@@ -48,6 +50,28 @@ struct MixHeads {
       : heads(static_cast<int64_t>(op.getHeads())),
         width(op.getQuery().getType().getDimSize(1) / heads),
         shared(op.getKey().getType().getDimSize(1) / width) {}
+};
+
+/// How the ops of a mix count their tokens: always, from an operand where there
+/// is one.
+template <typename Model, typename OpTy>
+struct MixTokenModel : public TokenBodyOpInterface::ExternalModel<Model, OpTy> {
+  OpOperand *getFirstTokenOperand(Operation *op) const {
+    MutableOperandRange range = cast<OpTy>(op).getFirstTokenMutable();
+    return range.empty() ? nullptr : &range[0];
+  }
+  bool isNumbered(Operation *) const { return true; }
+  void setFirstToken(Operation *op, Value first) const {
+    cast<OpTy>(op).getFirstTokenMutable().assign(first);
+  }
+  /// Model::getAllTokens is an operand that has all tokens.
+  void emitChecks(Operation *op, ImplicitLocOpBuilder &b) const {
+    auto mix = cast<OpTy>(op);
+    if (Value offsets = mix.getGroupOffsets())
+      emitGroupOffsetsCheck(
+          b, OpTy::getOperationName(), offsets,
+          b.createOrFold<tensor::DimOp>(Model::getAllTokens(mix), 0));
+  }
 };
 
 class MixWalk : public BodyBuilder {

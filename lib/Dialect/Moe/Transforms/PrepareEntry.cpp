@@ -60,14 +60,12 @@ public:
 private:
   LogicalResult checkSignature();
   void nameArguments();
-  void nameSizes(SizeClasses &classes, func::ReturnOp returnOp);
-  StringAttr getSymbol(int64_t sizeClass, Attribute given);
+  void nameSizes(func::ReturnOp returnOp);
   void moveResultsToDestinations(func::ReturnOp returnOp);
   LogicalResult hoistSizeChecks();
 
   func::FuncOp function;
   OpBuilder b;
-  llvm::MapVector<int64_t, StringAttr> symbols;
   /// Of sizes that no input has, with the result's name.
   SmallVector<std::pair<cf::AssertOp, StringAttr>> sizeChecks;
 };
@@ -108,45 +106,17 @@ void EntryPreparation::nameArguments() {
                              b.getStringAttr("result" + Twine(i)));
 }
 
-StringAttr EntryPreparation::getSymbol(int64_t sizeClass, Attribute given) {
-  StringAttr &symbol = symbols[sizeClass];
-  auto text = dyn_cast_or_null<StringAttr>(given);
-  if (text && !text.empty())
-    symbol = text;
-  // The first dynamic size of a layer is its number of tokens.
-  if (!symbol)
-    symbol = b.getStringAttr(
-        symbols.size() == 1 ? Twine("T") : "D" + Twine(symbols.size() - 1));
-  return symbol;
-}
-
-void EntryPreparation::nameSizes(SizeClasses &classes,
-                                 func::ReturnOp returnOp) {
-  auto nameAll = [&](ValueRange values, auto getAttr, auto setAttr) {
-    for (auto [index, value] : llvm::enumerate(values)) {
-      auto type = cast<RankedTensorType>(value.getType());
-      auto given = dyn_cast_or_null<ArrayAttr>(getAttr(index));
-      SmallVector<Attribute> names;
-      for (int64_t dim = 0; dim < type.getRank(); ++dim)
-        names.push_back(type.isDynamicDim(dim)
-                            ? getSymbol(classes.getClass(value, dim),
-                                        given ? given[dim] : Attribute())
-                            : b.getStringAttr(""));
-      setAttr(index, b.getArrayAttr(names));
-    }
-  };
-  nameAll(
-      function.getArguments(),
-      [&](unsigned i) { return function.getArgAttr(i, kDimsAttrName); },
-      [&](unsigned i, Attribute attr) {
-        function.setArgAttr(i, kDimsAttrName, attr);
-      });
-  nameAll(
-      returnOp.getOperands(),
-      [&](unsigned i) { return function.getResultAttr(i, kDimsAttrName); },
-      [&](unsigned i, Attribute attr) {
-        function.setResultAttr(i, kDimsAttrName, attr);
-      });
+void EntryPreparation::nameSizes(func::ReturnOp returnOp) {
+  SizeClasses classes(function);
+  SizeNames names(classes);
+  for (auto [i, value] : llvm::enumerate(function.getArguments()))
+    names.give(value, function.getArgAttr(i, kDimsAttrName));
+  for (auto [i, value] : llvm::enumerate(returnOp.getOperands()))
+    names.give(value, function.getResultAttr(i, kDimsAttrName));
+  for (auto [i, value] : llvm::enumerate(function.getArguments()))
+    function.setArgAttr(i, kDimsAttrName, names.get(value));
+  for (auto [i, value] : llvm::enumerate(returnOp.getOperands()))
+    function.setResultAttr(i, kDimsAttrName, names.get(value));
 }
 
 void EntryPreparation::moveResultsToDestinations(func::ReturnOp returnOp) {
@@ -242,7 +212,6 @@ LogicalResult EntryPreparation::run() {
   if (failed(checkSignature()))
     return failure();
   auto returnOp = cast<func::ReturnOp>(function.getBody().front().back());
-  SizeClasses classes(function);
   int64_t bound = kDefaultSizeBound;
   if (auto bounds = function->getAttrOfType<DictionaryAttr>(kBoundsAttrName))
     for (NamedAttribute given : bounds)
@@ -255,7 +224,7 @@ LogicalResult EntryPreparation::run() {
       guardAssignmentCount(&op, group.getIds(), bound);
   }
   nameArguments();
-  nameSizes(classes, returnOp);
+  nameSizes(returnOp);
   moveResultsToDestinations(returnOp);
   return hoistSizeChecks();
 }

@@ -193,3 +193,39 @@ void SizeClasses::visit(Operation *op) {
       for (Value other : op->getResults())
         uniteAll(operand, other);
 }
+
+void SizeNames::give(Value value, Attribute given) {
+  auto list = dyn_cast_or_null<ArrayAttr>(given);
+  if (!list)
+    return;
+  auto type = cast<RankedTensorType>(value.getType());
+  for (auto [dim, name] : llvm::enumerate(list.getAsRange<StringAttr>()))
+    if (type.isDynamicDim(dim) && !name.empty()) {
+      names.try_emplace(classes.getClass(value, dim), name);
+      taken.insert(name);
+    }
+}
+
+ArrayAttr SizeNames::get(Value value) {
+  auto type = cast<RankedTensorType>(value.getType());
+  Builder b(value.getContext());
+  SmallVector<Attribute> found;
+  for (int64_t dim = 0; dim < type.getRank(); ++dim) {
+    if (!type.isDynamicDim(dim)) {
+      found.push_back(b.getStringAttr(""));
+      continue;
+    }
+    int64_t sizeClass = classes.getClass(value, dim);
+    named.insert(sizeClass);
+    StringAttr &name = names[sizeClass];
+    // The first dynamic size of a layer is its number of tokens.
+    for (size_t number = named.size() - 1; !name; ++number) {
+      StringAttr next =
+          b.getStringAttr(number == 0 ? Twine("T") : "D" + Twine(number));
+      if (taken.insert(next).second)
+        name = next;
+    }
+    found.push_back(name);
+  }
+  return b.getArrayAttr(found);
+}

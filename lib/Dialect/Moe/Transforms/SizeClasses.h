@@ -12,6 +12,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Linalg/IR/LinalgInterfaces.h"
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/EquivalenceClasses.h"
 
 namespace mlir::moe {
@@ -61,6 +62,26 @@ private:
 
   DenseMap<std::pair<Value, int64_t>, int64_t> numbers;
   llvm::EquivalenceClasses<int64_t> classes;
+};
+
+/// Names of dynamic sizes, one for sizes that are equal whatever the input.
+class SizeNames {
+public:
+  explicit SizeNames(SizeClasses &classes) : classes(classes) {}
+
+  /// Takes over the names in a moe.dims attribute (null: none) of a value; of
+  /// two for one size the first stays.
+  void give(Value value, Attribute names);
+  /// The moe.dims attribute of a value: names as they were given, "T" and then
+  /// "D1", .. for the others, and "" for static sizes.
+  ArrayAttr get(Value value);
+
+private:
+  SizeClasses &classes;
+  llvm::DenseMap<int64_t, StringAttr> names;
+  llvm::DenseSet<Attribute> taken;
+  /// The sizes that get has seen; their number names the next one.
+  llvm::DenseSet<int64_t> named;
 };
 
 } // namespace mlir::moe

@@ -12,6 +12,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "moe/Dialect/Moe/IR/Cotangents.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 
 using namespace mlir;
@@ -233,19 +234,8 @@ BodyBuilder::rarely(Value condition, ValueRange values,
 }
 
 Value moe::convertFloat(ImplicitLocOpBuilder &b, Value value, Type element) {
-  Type from = getElementTypeOrSelf(value.getType());
-  if (from == element || !isa<FloatType>(from))
-    return value;
-  auto typeOf = [&](Type own) -> Type {
-    auto vector = dyn_cast<VectorType>(value.getType());
-    return vector ? vector.clone(own) : own;
-  };
-  unsigned width = from.getIntOrFloatBitWidth();
-  if (width == element.getIntOrFloatBitWidth())
-    value = arith::ExtFOp::create(b, typeOf(b.getF32Type()), value);
-  if (width < element.getIntOrFloatBitWidth())
-    return arith::ExtFOp::create(b, typeOf(element), value);
-  return arith::TruncFOp::create(b, typeOf(element), value);
+  bool isFloat = isa<FloatType>(getElementTypeOrSelf(value.getType()));
+  return isFloat ? convertElements(b, value, element) : value;
 }
 
 FloatType moe::getTokenComputeType(TokenBodyOpInterface op) {

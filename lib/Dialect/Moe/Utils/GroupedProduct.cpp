@@ -83,6 +83,17 @@ GroupOp moe::emitGroup(ImplicitLocOpBuilder &b, Value ids, Value weights,
                          choice);
 }
 
+Value moe::addLeadingOne(ImplicitLocOpBuilder &b, Value value) {
+  RankedTensorType type = typeOf(value);
+  SmallVector<int64_t> shape = {1};
+  llvm::append_range(shape, type.getShape());
+  SmallVector<ReassociationIndices> groups = {{0, 1}};
+  for (int64_t dim = 1; dim < type.getRank(); ++dim)
+    groups.push_back({dim + 1});
+  return tensor::ExpandShapeOp::create(
+      b, RankedTensorType::get(shape, type.getElementType()), value, groups);
+}
+
 /// A weight with a folded expert axis as [E, rows, cols].
 static Value unfold(ImplicitLocOpBuilder &b, Value tensor, int64_t numExperts) {
   RankedTensorType type = typeOf(tensor);

@@ -34,6 +34,19 @@ func.func @names(%a: tensor<?xf32> {moe.name = "a", moe.dims = ["B"]},
 
 // -----
 
+// A name that is given is not invented for another size.
+// CHECK-LABEL: func.func @given_elsewhere(
+// CHECK-SAME:    moe.dims = ["T"], moe.name = "arg0"
+// CHECK-SAME:    moe.dims = ["D2"], moe.name = "arg1"
+// CHECK-SAME:    moe.dims = ["D1"], moe.name = "arg2"
+func.func @given_elsewhere(%a: tensor<?xf32>, %b: tensor<?xf32>,
+                           %c: tensor<?xf32> {moe.dims = ["D1"]})
+    -> tensor<?xf32> attributes {moe.entry} {
+  return %a : tensor<?xf32>
+}
+
+// -----
+
 // Elementwise ops and structured ops tie sizes too.
 // CHECK-LABEL: func.func @tied(
 // CHECK-SAME:    moe.dims = ["T"]

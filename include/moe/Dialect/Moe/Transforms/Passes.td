@@ -35,6 +35,26 @@ def MoePrepareEntryPass : Pass<"moe-prepare-entry", "::mlir::ModuleOp"> {
   ];
 }
 
+def MoeSeparateDestinationsPass
+    : Pass<"moe-separate-destinations", "::mlir::func::FuncOp"> {
+  let summary = "an empty or filled tensor for each destination";
+  let description = [{
+    A tensor.empty, or a linalg.fill of one, that several destinations of ops or
+    loops share becomes one for each. Buffers follow: two results of one op that
+    shared a tensor would share a buffer where nobody reads one of them, and two
+    results of an entry would, where that buffer is the place of one of them.
+    Run it after the last CSE on tensors.
+
+    See test/Dialect/Moe/Transforms/separate-destinations.mlir.
+  }];
+  let statistics = [
+    Statistic<"numSeparated", "num-separated", "destinations that shared one">
+  ];
+  let dependentDialects = [
+    "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
 def MoeResolveSizesPass
     : Pass<"moe-resolve-sizes", "::mlir::func::FuncOp"> {
   let summary = "sizes of results from sizes of arguments";

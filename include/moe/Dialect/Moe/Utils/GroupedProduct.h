@@ -42,6 +42,9 @@ Value emitGroupedSum(ImplicitLocOpBuilder &b, const GroupedProduct &product,
 GroupOp emitGroup(ImplicitLocOpBuilder &b, Value ids, Value weights,
                   int64_t numExperts, Choice choice, OpFoldResult numTokens);
 
+/// A tensor with a first dimension of 1: a matrix as the weight of one expert.
+Value addLeadingOne(ImplicitLocOpBuilder &b, Value value);
+
 /// One to two views [E, out, in] (or [E, in, out]; [E, out] for biases): the
 /// gate's and the up projection's part of each tensor, or the only one. The
 /// layout has one shard.

@@ -20,6 +20,13 @@ static RankedTensorType typeOf(Value value) {
   return cast<RankedTensorType>(value.getType());
 }
 
+FloatType moe::getWidestType(ImplicitLocOpBuilder &b, ArrayRef<Value> values) {
+  for (Value value : values)
+    if (value && getElementTypeOrSelf(value.getType()).isF64())
+      return b.getF64Type();
+  return b.getF32Type();
+}
+
 Value moe::emitZeros(ImplicitLocOpBuilder &b, Value dest) {
   Value zero = arith::ConstantOp::create(
       b, b.getFloatAttr(typeOf(dest).getElementType(), 0.0));
@@ -39,8 +46,7 @@ Value moe::emitTimes(ImplicitLocOpBuilder &b, Value value, double factor) {
 
 Value moe::emitColumnSums(ImplicitLocOpBuilder &b, Value matrix) {
   RankedTensorType type = typeOf(matrix);
-  FloatType compute =
-      type.getElementType().isF64() ? b.getF64Type() : b.getF32Type();
+  FloatType compute = getWidestType(b, matrix);
   Value dest = emitZeros(
       b, emitNew(b, OpFoldResult(b.getIndexAttr(type.getDimSize(1))), compute));
   AffineMap identity = b.getMultiDimIdentityMap(2);
@@ -103,17 +109,6 @@ Value moe::joinFirstTwo(ImplicitLocOpBuilder &b, Value value) {
   for (int64_t dim = 2; dim < type.getRank(); ++dim)
     groups.push_back({dim});
   return tensor::CollapseShapeOp::create(b, value, groups);
-}
-
-Value moe::addLeadingOne(ImplicitLocOpBuilder &b, Value value) {
-  RankedTensorType type = typeOf(value);
-  SmallVector<int64_t> shape = {1};
-  llvm::append_range(shape, type.getShape());
-  SmallVector<ReassociationIndices> groups = {{0, 1}};
-  for (int64_t dim = 1; dim < type.getRank(); ++dim)
-    groups.push_back({dim + 1});
-  return tensor::ExpandShapeOp::create(
-      b, RankedTensorType::get(shape, type.getElementType()), value, groups);
 }
 
 Value moe::asColumn(ImplicitLocOpBuilder &b, Value list) {

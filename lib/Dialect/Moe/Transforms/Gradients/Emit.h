@@ -14,6 +14,10 @@
 
 namespace mlir::moe {
 
+/// What a backward computes in: f64 where one of the values (null: none) holds
+/// it, f32 otherwise.
+FloatType getWidestType(ImplicitLocOpBuilder &b, ArrayRef<Value> values);
+
 /// A tensor filled with zeros.
 Value emitZeros(ImplicitLocOpBuilder &b, Value dest);
 
@@ -49,8 +53,6 @@ Value emitOuter(ImplicitLocOpBuilder &b, OuterSide lhs, OuterSide rhs,
 
 /// A tensor with its first two dimensions as one.
 Value joinFirstTwo(ImplicitLocOpBuilder &b, Value value);
-/// A tensor with a first dimension of 1.
-Value addLeadingOne(ImplicitLocOpBuilder &b, Value value);
 /// A list [N] as a column [N, 1].
 Value asColumn(ImplicitLocOpBuilder &b, Value list);
 

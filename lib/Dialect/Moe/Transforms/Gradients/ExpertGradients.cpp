@@ -36,13 +36,6 @@ RankedTensorType typeOf(Value value) {
   return cast<RankedTensorType>(value.getType());
 }
 
-FloatType getComputeType(ImplicitLocOpBuilder &b, ArrayRef<Value> values) {
-  for (Value value : values)
-    if (typeOf(value).getElementType().isF64())
-      return b.getF64Type();
-  return b.getF32Type();
-}
-
 /// The backward of one moe.experts.
 class ExpertsBackward {
 public:
@@ -139,7 +132,7 @@ LogicalResult ExpertsBackward::emitHidden(bool wantsDots) {
   Type element = typeOf(op.getRows()).getElementType();
   SmallVector<Type> elements(1 + numSides * (inputWeight ? 2 : 1), element);
   if (wantsDots)
-    elements.push_back(getComputeType(b, {output.rows, op.getRows()}));
+    elements.push_back(getWidestType(b, {output.rows, op.getRows()}));
 
   LogicalResult status = success();
   SmallVector<Value> results = emitGroupedProduct(
@@ -403,7 +396,7 @@ private:
 void CombineBackward::addIdentity() {
   if (!wants(op.getIdentity()))
     return;
-  FloatType compute = getComputeType(b, {sum});
+  FloatType compute = getWidestType(b, {sum});
   Value list = emitZeros(
       b,
       emitNew(b, tensor::getMixedSize(b, b.getLoc(), op.getIds(), 0), compute));
@@ -539,14 +532,14 @@ Value CombineBackward::emitBiasDots(ExpertsOp experts) {
   Value bias = experts.getDownBias();
   auto type = RankedTensorType::get(
       {typeOf(sum).getDimSize(0), typeOf(bias).getDimSize(0)},
-      getComputeType(b, {sum, bias}));
+      getWidestType(b, {sum, bias}));
   Value products = GateOp::create(b, type, sum, bias, /*bias=*/Value());
   return emitPicked(products, /*isIdentity=*/false);
 }
 
 /// <g_t, identity_t> for every slot of an identity expert.
 Value CombineBackward::emitIdentityDots() {
-  FloatType compute = getComputeType(b, {sum, op.getIdentity()});
+  FloatType compute = getWidestType(b, {sum, op.getIdentity()});
   Value list = emitZeros(
       b, emitNew(b, tensor::getMixedSize(b, b.getLoc(), sum, 0), compute));
   AffineMap both = b.getMultiDimIdentityMap(2), first = both.getSubMap({0});
@@ -581,8 +574,8 @@ LogicalResult CombineBackward::addThroughExperts(ExpertsOp experts,
   Value ids = op.getIds(), weights = op.getWeights();
   Value inputWeights = dispatch.getWeights();
   OpFoldResult tokens = tensor::getMixedSize(b, b.getLoc(), sum, 0);
-  GroupOp group =
-      emitGroup(b, ids, weights, op.getNumExperts(), op.getChoice(), tokens);
+  GroupOp group = emitGroup(b, ids, weights ? weights : inputWeights,
+                            op.getNumExperts(), op.getChoice(), tokens);
   Value token = group.getResult(1);
   ExpertsBackward backward(b, experts, cotangents);
   backward.offsets = group.getResult(0);
@@ -590,10 +583,13 @@ LogicalResult CombineBackward::addThroughExperts(ExpertsOp experts,
   backward.input = {dispatch.getInput(), token};
   if (weights)
     backward.weight = group.getResult(4);
-  if (inputWeights)
-    backward.inputWeight = emitGroup(b, ids, inputWeights, op.getNumExperts(),
-                                     op.getChoice(), tokens)
-                               .getResult(4);
+  if (inputWeights) {
+    GroupOp own = group;
+    if (weights)
+      own = emitGroup(b, ids, inputWeights, op.getNumExperts(), op.getChoice(),
+                      tokens);
+    backward.inputWeight = own.getResult(4);
+  }
   bool wantsDots = weights && wants(weights);
   if (failed(backward.run(wantsDots)))
     return failure();

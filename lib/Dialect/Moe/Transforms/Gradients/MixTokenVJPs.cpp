@@ -242,26 +242,9 @@ SmallVector<TokenValue> MixKeyBackward::build() {
 // Models
 //===----------------------------------------------------------------------===//
 
-/// `Body` is what a token runs; tokens are counted as by moe.mix.
+/// `Body` is what a token runs.
 template <typename Model, typename OpTy, typename Body>
-struct MixVJPModel : public TokenBodyOpInterface::ExternalModel<Model, OpTy> {
-  OpOperand *getFirstTokenOperand(Operation *op) const {
-    MutableOperandRange range = cast<OpTy>(op).getFirstTokenMutable();
-    return range.empty() ? nullptr : &range[0];
-  }
-  bool isNumbered(Operation *) const { return true; }
-  void setFirstToken(Operation *op, Value first) const {
-    cast<OpTy>(op).getFirstTokenMutable().assign(first);
-  }
-
-  void emitChecks(Operation *op, ImplicitLocOpBuilder &b) const {
-    auto vjp = cast<OpTy>(op);
-    if (Value offsets = vjp.getGroupOffsets())
-      emitGroupOffsetsCheck(
-          b, OpTy::getOperationName(), offsets,
-          b.createOrFold<tensor::DimOp>(Model::getAllTokens(vjp), 0));
-  }
-
+struct MixVJPModel : public MixTokenModel<Model, OpTy> {
   SmallVector<TokenValue> buildTokenBody(Operation *op, ImplicitLocOpBuilder &b,
                                          ValueRange values, Value token,
                                          FloatType type) const {

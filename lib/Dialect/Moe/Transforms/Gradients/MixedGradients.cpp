@@ -10,6 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Emit.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "moe/Dialect/Moe/IR/Cotangents.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
@@ -19,14 +20,6 @@ using namespace mlir;
 using namespace mlir::moe;
 
 namespace {
-
-/// What an op's backward computes in and keeps: f64 where a value has f64.
-Type getWideType(ImplicitLocOpBuilder &b, ValueRange values) {
-  for (Value value : values)
-    if (value && getElementTypeOrSelf(value.getType()).isF64())
-      return b.getF64Type();
-  return b.getF32Type();
-}
 
 struct RouteExpertsModel
     : public DifferentiableOpInterface::ExternalModel<RouteExpertsModel,
@@ -130,7 +123,7 @@ struct MixModel
     Value given = cotangents.of(mix.getMixed());
     Value values = mix.getValues(), query = mix.getQuery(), key = mix.getKey();
     Value posterior = mix.getPosterior();
-    Type wide = getWideType(b, {query, key, values, posterior, given});
+    Type wide = getWidestType(b, {query, key, values, posterior, given});
     auto perHead =
         RankedTensorType::get({mix.getQuery().getType().getDimSize(0),
                                static_cast<int64_t>(mix.getHeads())},
@@ -168,7 +161,7 @@ struct MixMatrixModel
     RankedTensorType type = mix.getMatrices().getType();
     auto dots = RankedTensorType::get(
         {type.getDimSize(1), type.getDimSize(0)},
-        getWideType(b, {matrices, values, posterior, given}));
+        getWidestType(b, {matrices, values, posterior, given}));
     auto vjp = MixMatrixVJPOp::create(b, values.getType(), type, dots, values,
                                       matrices, given, posterior,
                                       mix.getTokenMask(), mix.getGroupOffsets(),

@@ -83,7 +83,8 @@ struct RouteModel
       types.push_back(route.getNoise().getType());
     Value scale = route.getExpertScale();
     if (scale)
-      types.push_back(logits.clone(getComputeType(b, route)));
+      types.push_back(logits.clone(
+          getWidestType(b, {route.getLogits(), route.getWeights()})));
     auto vjp = RouteVJPOp::create(
         b, types, route.getLogits(), route.getIds(), route.getWeights(),
         cotangents.of(route.getWeights()), scale, route.getNoise(),
@@ -96,12 +97,6 @@ struct RouteModel
     if (scale && cotangents.isActive(scale))
       cotangents.add(b, scale, emitColumnSums(b, vjp.getGradients()[next]));
     return success();
-  }
-
-  static FloatType getComputeType(ImplicitLocOpBuilder &b, RouteOp op) {
-    bool isWide = op.getLogits().getType().getElementType().isF64() ||
-                  op.getWeights().getType().getElementType().isF64();
-    return isWide ? FloatType(b.getF64Type()) : FloatType(b.getF32Type());
   }
 };
 

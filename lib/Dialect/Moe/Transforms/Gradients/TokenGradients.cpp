@@ -19,14 +19,6 @@ using namespace mlir::moe;
 
 namespace {
 
-/// f64 where one of the values has f64 elements, f32 otherwise.
-FloatType getComputeType(ImplicitLocOpBuilder &b, ValueRange values) {
-  for (Value value : values)
-    if (getElementTypeOrSelf(value.getType()).isF64())
-      return b.getF64Type();
-  return b.getF32Type();
-}
-
 RankedTensorType typeWith(Value value, Type element) {
   return cast<RankedTensorType>(value.getType()).clone(element);
 }
@@ -66,7 +58,7 @@ struct UnitRowsModel
     if (scale)
       types.push_back(
           RankedTensorType::get({unit.getRows().getType().getDimSize(0), 1},
-                                getComputeType(b, {rows, cotangent})));
+                                getWidestType(b, {rows, cotangent})));
     auto vjp = UnitRowsVJPOp::create(b, types, rows, cotangent, scale,
                                      unit.getModeAttr(), unit.getEpsAttr());
     cotangents.add(b, rows, vjp.getGradients()[0]);
@@ -130,7 +122,7 @@ struct SubsetEntropyModel
     auto subset = cast<SubsetEntropyOp>(op);
     Value logits = subset.getLogits();
     Value cotangent = cotangents.of(subset.getEntropy());
-    FloatType compute = getComputeType(b, {logits, cotangent});
+    FloatType compute = getWidestType(b, {logits, cotangent});
     Value wide = convertElements(b, logits, compute);
     Value direction =
         mapSlots(b, {wide, cotangent}, wide,
@@ -163,7 +155,7 @@ struct SubsetLogProbModel
     auto subset = cast<SubsetLogProbOp>(op);
     Value logits = subset.getLogits();
     Value cotangent = cotangents.of(subset.getLogProb());
-    FloatType compute = getComputeType(b, {logits, cotangent});
+    FloatType compute = getWidestType(b, {logits, cotangent});
     RankedTensorType type = typeWith(logits, compute);
     Value margins = SubsetMarginalsOp::create(
         b, type, logits, subset.getMinAttr(), subset.getMaxAttr());
