@@ -72,15 +72,17 @@ def random_windows(
     return codes[starts[:, None] + np.arange(length + 1)]
 
 
-def bigram_entropy(text: Text, windows: np.ndarray) -> float:
-    """Cross entropy of a bigram model on windows, nats a character.
+def bigram_entropy(
+    text: Text, codes: np.ndarray, targets: np.ndarray
+) -> float:
+    """Cross entropy of a bigram model on codes' targets, nats a character.
 
     The model is P(b | a) = (n(ab) + 1) / (n(a) + V), counted on the training
-    side; windows [N, T + 1] are predicted as a language model would.
+    side.
     """
     size = len(text.alphabet)
     pairs = np.bincount(text.train[:-1] * size + text.train[1:],
                         minlength=size * size)  # fmt: skip
     counts = pairs.reshape(size, size) + 1.0
     chance = counts / counts.sum(axis=1, keepdims=True)
-    return float(-np.log(chance[windows[:, :-1], windows[:, 1:]]).mean())
+    return float(-np.log(chance[codes, targets]).mean())

@@ -49,6 +49,35 @@ def load_split(seed: int = SPLIT_SEED) -> tuple[Split, Split]:
     )
 
 
+def warped(
+    pixels: np.ndarray, strength: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Random small affine warps of images [T, 64], read bilinearly.
+
+    A strength of 1 moves an image by up to one pixel each way and bends each
+    entry of the identity by up to 1/4.
+    """
+    count, side = len(pixels), 8
+    bend = np.eye(2) + strength / 4 * rng.uniform(-1, 1, (count, 2, 2))
+    shift = strength * rng.uniform(-1, 1, (count, 1, 2))
+    centre = (side - 1) / 2
+    grid = np.indices((side, side)).reshape(2, -1).T - centre
+    # Coordinates in the image padded by one pixel of background.
+    place = grid @ bend + shift + centre + 1
+    corner = np.floor(place).astype(np.int64)
+    share = place - corner
+    padded = np.pad(
+        pixels.reshape(count, side, side), ((0, 0), (1, 1), (1, 1))
+    )
+    image = np.arange(count)[:, None]
+    result = np.zeros_like(pixels)
+    for step in np.ndindex(2, 2):
+        row, column = np.moveaxis(np.clip(corner + step, 0, side + 1), 2, 0)
+        portion = np.abs(1 - np.array(step) - share).prod(axis=2)
+        result += padded[image, row, column] * portion
+    return result
+
+
 def save_safetensors(
     path: Path, tensors: Weights, metadata: dict[str, str]
 ) -> None:

@@ -4,7 +4,7 @@
 //
 // The digits classifier: a linear embedding and an RMS norm in plain linalg, a
 // Mixture-of-Experts layer, a linear classifier. No residual goes around the
-// experts: what the classifier sees, they have computed. train.py makes the
+// experts: what the classifier sees, they have computed. make_weights.py makes the
 // weights, reference.py is the same function in NumPy f64.
 
 #layout = #moe.layout<orientation = out_in>

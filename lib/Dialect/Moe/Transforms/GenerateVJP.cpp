@@ -65,6 +65,7 @@ private:
     Operation *op = value.getDefiningOp();
     return op && forward.contains(op);
   }
+  bool canSize(SizeClasses &known, Value value);
   bool isSaved(Value value);
   void require(Value value);
   void requireAll();
@@ -139,14 +140,6 @@ void VJPGenerator::copyFunction() {
   joint.setName((function.getName() + ".vjp").str());
 }
 
-/// Whether a caller knows the number of the assignments: where experts choose
-/// it is made of T.
-static bool hasKnownSize(ExpertsOp op) {
-  auto dispatch = op.getRows().getDefiningOp<DispatchOp>();
-  return !dispatch || dispatch.getChoice() == Choice::token ||
-         !dispatch.getIds().getType().isDynamicDim(1);
-}
-
 /// The same op, keeping what its activation is given.
 void VJPGenerator::keepGiven(ExpertsOp op) {
   if (!op.getKept().empty())
@@ -171,9 +164,10 @@ LogicalResult VJPGenerator::emitBackward() {
   for (Operation &op : body.without_terminator())
     cotangents.propagate(&op);
   if (cotangents.getMode() == SaveMode::minimal) {
+    SizeClasses known(joint);
     SmallVector<ExpertsOp> experts(body.getOps<ExpertsOp>());
     for (ExpertsOp op : experts)
-      if (cotangents.isActive(op.getOutput()) && hasKnownSize(op))
+      if (cotangents.isActive(op.getOutput()) && canSize(known, op.getOutput()))
         keepGiven(op);
     for (Operation &op : body.without_terminator())
       cotangents.propagate(&op);
@@ -213,11 +207,41 @@ void VJPGenerator::dropUnused() {
       backward.push_back(&op);
 }
 
+/// Whether a caller can make room for what is saved of a value: each of its
+/// dynamic sizes is one of an argument, whatever the input.
+bool VJPGenerator::canSize(SizeClasses &known, Value value) {
+  Value sized = value;
+  if (Value ids = getIds(value))
+    sized = ids;
+  auto type = cast<RankedTensorType>(sized.getType());
+  for (int64_t dim = 0; dim < type.getRank(); ++dim) {
+    if (!type.isDynamicDim(dim))
+      continue;
+    int64_t wantedClass = known.getClass(sized, dim);
+    auto hasSize = [&](BlockArgument argument) {
+      auto own = dyn_cast<RankedTensorType>(argument.getType());
+      for (int64_t at = 0; own && at < own.getRank(); ++at)
+        if (known.getClass(argument, at) == wantedClass)
+          return true;
+      return false;
+    };
+    if (llvm::none_of(
+            joint.getArguments().take_front(function.getNumArguments()),
+            hasSize))
+      return false;
+  }
+  return true;
+}
+
 bool VJPGenerator::isSaved(Value value) {
   auto result = dyn_cast<OpResult>(value);
   if (!result || !isa<RankedTensorType>(value.getType()))
     return false;
   Operation *op = result.getOwner();
+  // What was drawn is never drawn again.
+  auto route = dyn_cast<RouteOp>(op);
+  if (!canSize(*classes, value) && !(route && route.getSeed()))
+    return false;
   if (auto differentiable = dyn_cast<DifferentiableOpInterface>(op))
     return differentiable.getResidual(result.getResultNumber()) ==
            Residual::saved;
@@ -349,7 +373,8 @@ void VJPGenerator::setNames(func::FuncOp made, bool isArgument, unsigned place,
                             Value value, StringRef name, DictionaryAttr attrs) {
   NamedAttrList list(attrs ? attrs : b.getDictionaryAttr({}));
   list.set(kNameAttrName, b.getStringAttr(name));
-  list.set(kDimsAttrName, nameSizes(value));
+  if (isa<RankedTensorType>(value.getType()))
+    list.set(kDimsAttrName, nameSizes(value));
   DictionaryAttr all = list.getDictionary(b.getContext());
   if (isArgument)
     made.setArgAttrs(place, all);
@@ -459,12 +484,14 @@ LogicalResult VJPGenerator::run(ArrayRef<std::string> wrt) {
   LogicalResult status = emitBackward();
   if (succeeded(status)) {
     dropUnused();
+    classes = std::make_unique<SizeClasses>(joint);
     requireAll();
     resolveSizes();
-    classes = std::make_unique<SizeClasses>(joint);
     names = std::make_unique<SizeNames>(*classes);
     for (unsigned i = 0; i < function.getNumArguments(); ++i)
-      names->give(joint.getArgument(i), function.getArgAttr(i, kDimsAttrName));
+      if (isa<RankedTensorType>(joint.getArgument(i).getType()))
+        names->give(joint.getArgument(i),
+                    function.getArgAttr(i, kDimsAttrName));
     for (auto [i, result] : llvm::enumerate(results))
       if (isa<RankedTensorType>(result.getType()))
         names->give(result, function.getResultAttr(i, kDimsAttrName));

@@ -42,11 +42,6 @@ struct RouteExpertsModel
                        route.getRouter()));
     return success();
   }
-  /// A caller knows no C that is made of T.
-  Residual getResidual(Operation *op, unsigned) const {
-    bool isKnown = !cast<RouteExpertsOp>(op).getIds().getType().isDynamicDim(1);
-    return isKnown ? Residual::saved : Residual::recomputed;
-  }
 };
 
 struct RouteSlotsModel

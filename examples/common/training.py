@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from . import data
-from .layers import Router, Sizes
-from .model import Adam, Model, Weights, initial_weights
+from .layers import Router
+from .model import Model, Task, initial_weights
 from .reference import ReferenceLayer
+from .weights import Adam, Weights
 
 RATE = 3e-3
 WARMUP = 50  # Steps until the rate is reached.
@@ -53,23 +53,24 @@ class Progress:
 
 
 def make_model(
-    router: Router, sizes: Sizes, kind: str, threads: int | None = None
+    task: Task, router: Router, kind: str, threads: int | None = None
 ) -> Model:
     """A model whose layers are compiled, or NumPy of a dtype.
 
     kind: "compiled", "float32" or "float64".
     """
+    sizes = task.sizes
     if kind != "compiled":
         training, evaluation = (
             ReferenceLayer(router, sizes, training, kind)
             for training in (True, False)
         )
-        return Model(router, sizes, training, evaluation)
+        return Model(task, router, training, evaluation)
     from . import compiled  # What trains by NumPy needs no moe_mlir.
 
     return Model(
+        task,
         router,
-        sizes,
         compiled.compile_training(router, sizes, threads),
         compiled.compile_forward(router, sizes, False, threads),
     )
@@ -82,27 +83,26 @@ def rate_at(step: int, steps: int) -> float:
 
 
 def steps_of(
-    model: Model, codes: np.ndarray, steps: int, seed: int, dtype: str
+    model: Model, steps: int, seed: int, dtype: str
 ) -> Iterator[tuple[float, Weights]]:
-    """Trains on codes [N]: the loss of every step, and the weights after it.
+    """Trains: the loss of every step, and the weights after it.
 
-    The weights are the same object all the time. Windows and random numbers
+    The weights are the same object all the time. Batches and random numbers
     depend on the seed and the number of the step alone.
     """
     s = model.sizes
-    w = initial_weights(s, seed, dtype)
+    w = initial_weights(model.task, model.router, seed, dtype)
     adam = Adam(w)
     for step in range(steps):
-        windows = data.random_windows(codes, s.length, s.batch, seed, step)
+        batch = model.task.batch(seed, step)
         random = (seed, step * s.batch * s.length)
-        loss, _, grads = model.loss_and_gradients(w, windows, random)
+        loss, _, grads = model.loss_and_gradients(w, batch, random)
         adam.step(w, grads, rate_at(step, steps))
         yield loss, w
 
 
 def train(
     model: Model,
-    codes: np.ndarray,
     steps: int,
     seed: int,
     progress: Progress | None = None,
@@ -111,7 +111,7 @@ def train(
     kept = {round(share * steps) for share in CHECKPOINTS}
     losses: list[float] = []
     checkpoints = []
-    for loss, w in steps_of(model, codes, steps, seed, "float32"):
+    for loss, w in steps_of(model, steps, seed, "float32"):
         losses.append(loss)
         if len(losses) in kept:
             checkpoints.append(w.copy())
@@ -120,31 +120,31 @@ def train(
     return losses, checkpoints
 
 
-def judge(
-    model: Model, codes: np.ndarray, steps: int, seed: int
-) -> tuple[float, int, int]:
+def judge(model: Model, steps: int, seed: int) -> tuple[float, int, int]:
     """The first steps by a model in f32 and by NumPy in f64, side by side.
 
-    Both start with the same weights; nothing is handed over later, but the
-    experts of tokens that are nearly ties, for which f64 takes those of f32
-    (reference.py). Returns the largest difference of the losses, how many
-    tokens that were, and how many choices there were.
+    Both start with the same weights; nothing is handed over later, but choices
+    that are nearly ties, for which f64 takes those of f32 (reference.py).
+    Returns the largest difference of the losses, how many choices that were,
+    and how many there were.
     """
-    s = model.sizes
-    wanted = make_model(model.router, s, "float64")
+    s, task = model.sizes, model.task
+    wanted = make_model(task, model.router, "float64")
     pair = zip(
-        steps_of(model, codes, steps, seed, "float32"),
-        steps_of(wanted, codes, steps, seed, "float64"),
+        steps_of(model, steps, seed, "float32"),
+        steps_of(wanted, steps, seed, "float64"),
     )
     # A generator stands in front of its next step: what it will choose is
     # what its weights choose in evaluation, for routers without a draw.
-    w = initial_weights(s, seed, "float32")
-    worst, count = 0.0, min(JUDGED, steps)
+    w = initial_weights(task, model.router, seed, "float32")
+    worst, count, choices = 0.0, min(JUDGED, steps), 0
     for step in range(count):
-        windows = data.random_windows(codes, s.length, s.batch, seed, step)
-        layers = model.forward(w, windows[:, :-1]).layers
-        wanted.training.given = [layer["ids"] for layer in layers]
+        layers = model.forward(w, task.batch(seed, step).inputs).layers
+        wanted.training.given = [layer.get("ids") for layer in layers]
         (loss, w), (exact, _) = next(pair)
         worst = max(worst, abs(loss - exact))
-    choices = count * s.blocks * s.batch * s.length
+        if model.router.chooser == "experts":
+            choices += s.blocks * s.batch * s.experts
+        elif model.router.chooser == "tokens":
+            choices += s.blocks * s.batch * s.length
     return worst, wanted.training.ties, choices

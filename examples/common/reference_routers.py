@@ -1,9 +1,9 @@
 # Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 # See LICENSE for license information.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""The routers in NumPy f64, forward and backward, all tokens at a time.
+"""Routers of one token in NumPy f64, forward and backward.
 
-Written from the formulas of docs/Routers.md, not from the compiler. The laws
+All tokens go at a time. Written from the formulas of docs/Routers.md, not from the compiler. The laws
 of ProbMoE are enumerated: few experts have few subsets. T tokens, E experts, k
 slots; logits r [T, E], pi = softmax(r). Rows are finite: a model that trains.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .parts import causal_softmax, softmax_backward
+from .parts import softmax_backward
 
 # From cotangents of weights [T, k] and loss to those of what was read.
 Pull = Callable[[np.ndarray, float], dict[str, np.ndarray]]
@@ -27,12 +27,13 @@ Pull = Callable[[np.ndarray, float], dict[str, np.ndarray]]
 class Routing:
     """A choice of experts; ids are -1 and weights 0 in empty slots."""
 
-    ids: np.ndarray  # i64 [T, k]
+    ids: np.ndarray  # i64 [T, k]; k = E where experts choose
     weights: np.ndarray  # [T, k]
     scores: np.ndarray  # [T, E], rows sum to 1
     loss: float = 0.0
     pull: Pull | None = None
-    ties: int = 0  # Tokens whose experts were given.
+    ties: int = 0  # Choices that were given.
+    taken: np.ndarray | None = None  # i32 [E, C] where experts choose.
 
 
 # Random numbers.
@@ -303,53 +304,3 @@ def moesart(
         return {"logits": softmax_backward(scores, d_scores)}
 
     return Routing(ids, weights, scores, coefficient * value, pull)
-
-
-# Mixes in front of top-k.
-
-
-def mixed_top_k(
-    logits: np.ndarray,
-    query: np.ndarray,
-    key: np.ndarray,
-    sequences: int,
-    heads: int,
-    scale: float,
-    k: int,
-    coefficient: float,
-    given: np.ndarray | None = None,
-) -> Routing:
-    """Top-k of scores averaged over the token and those before it.
-
-    mixed_i = mean over heads of sum_j A[i, j] pi_j, A a causal softmax of
-    scale <query_i, key_j> in each of the equally long sequences.
-    """
-    plain = softmax(logits)
-
-    def split(rows: np.ndarray, parts: int) -> np.ndarray:
-        """[T, n] to [sequences, parts, T / sequences, n / parts]."""
-        shape = (sequences, len(rows) // sequences, parts, -1)
-        return rows.reshape(shape).transpose(0, 2, 1, 3)
-
-    def join(x: np.ndarray) -> np.ndarray:
-        return x.transpose(0, 2, 1, 3).reshape(len(logits), -1)
-
-    q, c, v = split(query, heads), split(key, heads), split(plain, 1)
-    probs = causal_softmax(scale * (q @ c.swapaxes(-1, -2)))
-    mixed = join((probs @ v).mean(axis=1, keepdims=True))
-    routing, pull = choose_by_scores(mixed, k, coefficient, given)
-
-    def pull_all(d_weights: np.ndarray, d_loss: float) -> dict:
-        d_mixed = split(pull(d_weights, d_loss), 1) / heads
-        d_plain = (probs.swapaxes(-1, -2) @ d_mixed).sum(axis=1, keepdims=True)
-        d_products = scale * softmax_backward(
-            probs, d_mixed @ v.swapaxes(-1, -2)
-        )
-        return {
-            "logits": softmax_backward(plain, join(d_plain)),
-            "query": join(d_products @ c),
-            "key": join(d_products.swapaxes(-1, -2) @ q),
-        }
-
-    routing.pull = pull_all
-    return routing

@@ -18,6 +18,7 @@ COLUMNS = 3
 SMOOTHED = 50  # Steps that a point of a curve is the mean of.
 COLOURS = (
     "#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#56b4e9",
+    "#5b4a9e", "#8c6d46", "#7f7f7f", "#b8a900",
 )  # fmt: skip
 
 Point = tuple[float, float]
@@ -93,7 +94,7 @@ def curves(
 
 def columns(title: str, values: dict[str, list[float]], form: str) -> str:
     """A panel of one bar a router, the mean of its runs, which are dots."""
-    label, number = 68, 50
+    label, number = 84, 50
     room = WIDTH - label - number
     height = (HEIGHT - TOP) / max(len(values), 1)
     top = max(max(max(runs) for runs in values.values()), 1e-12)
@@ -137,7 +138,7 @@ def noise_points(runs: list[Result]) -> list[Point]:
     return [(level, float(np.mean(of))) for level, of in levels.items()]
 
 
-def draw(results: dict[str, list[Result]], bigram: float) -> str:
+def draw(results: dict[str, list[Result]], baseline: float) -> str:
     """The whole plot, of the runs of each router."""
 
     def each(of: Callable[[Result], np.ndarray]) -> dict[str, list[float]]:
@@ -148,8 +149,8 @@ def draw(results: dict[str, list[Result]], bigram: float) -> str:
 
     panels = [
         curves(
-            "training loss (dashed: bigram)", "step",
-            [smoothed(runs) for runs in results.values()], bigram,
+            "training loss (dashed: simple model)", "step",
+            [smoothed(runs) for runs in results.values()], baseline,
         ),
         columns("held-out loss", each(lambda r: r.nats), ".3f"),
         columns("the same without experts",

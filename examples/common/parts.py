@@ -5,7 +5,7 @@
 
 A function `f` returns its result and what `f_backward` needs; that returns the
 cotangents of the inputs from that of the result. Rows are [N, D], sequences
-[B, T, D] with B windows of T characters, D the width, d the width of a head.
+[B, T, D] with B sequences of T tokens, D the width, d the width of a head.
 All work in the dtype of their inputs, f32 or f64.
 """
 
@@ -73,15 +73,16 @@ def heads_last(x: np.ndarray) -> np.ndarray:
     return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * width)
 
 
-def causal_softmax(scores: np.ndarray) -> np.ndarray:
-    """Softmax of [..., T, T] over the keys up to the query, 0 elsewhere.
+def softmax_over_keys(scores: np.ndarray, causal: bool) -> np.ndarray:
+    """Softmax of [..., T, T] over keys; causal: up to the query, 0 elsewhere.
 
     A later key leaves no bit behind: it is not in the maximum, and adds an
     exact zero to every sum.
     """
-    length = scores.shape[-1]
-    later = np.triu(np.ones((length, length), bool), 1)
-    scores = np.where(later, -np.inf, scores)
+    if causal:
+        length = scores.shape[-1]
+        later = np.triu(np.ones((length, length), bool), 1)
+        scores = np.where(later, -np.inf, scores)
     powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
@@ -93,9 +94,9 @@ def softmax_backward(probs: np.ndarray, d_probs: np.ndarray) -> np.ndarray:
 
 
 def attention(
-    x: np.ndarray, qkv: np.ndarray, out: np.ndarray, heads: int
+    x: np.ndarray, qkv: np.ndarray, out: np.ndarray, heads: int, causal: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-    """Causal attention of x [B, T, D]: result, query, key and what is kept.
+    """Attention of x [B, T, D]: result, query, key and what is kept.
 
     qkv [D, 3 D] and out [D, D] act from the right. query and key are the
     turned ones, [B, T, D] with the heads side by side: softmax(query key /
@@ -107,7 +108,7 @@ def attention(
     cos, sin = angles(x.shape[1], query.shape[-1], x.dtype)
     query, key = rotate(query, cos, sin), rotate(key, cos, sin)
     scale = query.shape[-1] ** -0.5
-    probs = causal_softmax(query @ key.swapaxes(-1, -2) * scale)
+    probs = softmax_over_keys(query @ key.swapaxes(-1, -2) * scale, causal)
     mixed = heads_last(probs @ value)
     saved = (x, qkv, out, query, key, value, probs, mixed)
     return mixed @ out, heads_last(query), heads_last(key), saved
@@ -157,7 +158,7 @@ def rows(x: np.ndarray) -> np.ndarray:
 def cross_entropy(
     logits: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nats [B, T] of logits [B, T, V] at targets [B, T], and softmax."""
+    """Nats [..] of logits [.., V] at targets [..], and softmax."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     powers = np.exp(shifted)
     total = powers.sum(axis=-1, keepdims=True)

@@ -16,7 +16,8 @@ from typing import Any
 import moe_mlir
 import numpy as np
 
-from .layers import Router, Sizes, source
+from .layer_text import source
+from .layers import Router, Sizes
 
 Arrays = dict[str, np.ndarray]
 
@@ -32,14 +33,24 @@ def _expected_warnings() -> Iterator[None]:
 class ForwardLayer:
     """A compiled layer without gradients, in the form of one with them."""
 
-    def __init__(self, text: str, threads: int | None) -> None:
+    def __init__(
+        self, router: Router, sizes: Sizes, training: bool, threads: int | None
+    ) -> None:
+        text = source(router, sizes, training)
         with _expected_warnings():
             self._layer = moe_mlir.compile(text, threads=threads)
         self._names = [output.name for output in self._layer.outputs]
+        self._router = router
+        self._experts = sizes.experts
 
     def forward(self, **arrays: np.ndarray) -> tuple[Arrays, Any]:
         """Results by name, and nothing for a backward."""
-        results = self._layer(**arrays)
+        out = {}
+        if self._router.chooser == "experts" and "ids" in self._names:
+            # A call does not tell how many tokens an expert takes.
+            taken = self._router.slots * len(arrays["x"]) // self._experts
+            out["ids"] = np.empty((self._experts, taken), np.int32)
+        results = self._layer(out=out, **arrays)
         if len(self._names) == 1:
             results = (results,)
         return dict(zip(self._names, results)), None
@@ -49,7 +60,7 @@ def compile_forward(
     router: Router, sizes: Sizes, training: bool, threads: int | None = None
 ) -> ForwardLayer:
     """A layer as it is in training or in evaluation, forward alone."""
-    return ForwardLayer(source(router, sizes, training), threads)
+    return ForwardLayer(router, sizes, training, threads)
 
 
 def compile_training(

@@ -6,9 +6,9 @@
 `ReferenceLayer` has the calls of a compiled layer with gradients. Routing is
 f64 whatever the dtype of the rest; choices are constants of the backward.
 
-Where the last expert that is taken and the first that is not are nearly equal,
-f32 may choose the other one, and losses part from there. Such tokens may be
-given the choice of f32: see `given`.
+Where the last that is taken and the first that is not are nearly equal, f32
+may choose the other one, and losses part from there. Such choices may be given
+those of f32: see `given`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from . import parts
+from . import reference_groups as groups
 from . import reference_routers as routers
 from .layers import Router, Sizes, mix_heads, mix_scale
 
@@ -26,9 +28,9 @@ Arrays = dict[str, np.ndarray]
 class ReferenceLayer:
     """One layer; arguments and results as layers.py has them.
 
-    given: experts [T, k] of the next forwards, of a router without random
-        numbers. They stand where the choice is nearly a tie, and there only.
-    ties: how many tokens that were.
+    given: the ids of the next forwards, of a router without random numbers, or
+        None. They stand where the choice is nearly a tie, and there only.
+    ties: how many choices that were.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class ReferenceLayer:
         self.sizes = sizes
         self.training = training
         self.dtype = np.dtype(dtype)
-        self.given: list[np.ndarray] = []
+        self.given: list[np.ndarray | None] = []
         self.ties = 0
 
     def forward(self, **arrays: np.ndarray) -> tuple[Arrays, Any]:
@@ -46,6 +48,8 @@ class ReferenceLayer:
         expected = set(self.router.arguments(self.training))
         if set(arrays) != expected:
             raise TypeError(f"got {sorted(arrays)}, want {sorted(expected)}")
+        if self.router.chooser == "slots":
+            return self._soft(arrays)
         x = arrays["x"]
         routing = self._route(arrays)
         slots, saved = experts_forward(
@@ -57,12 +61,15 @@ class ReferenceLayer:
             if self.router.loss:
                 results["loss"] = np.array(routing.loss, self.dtype)
         else:
-            results["ids"] = routing.ids.astype(np.int32)
+            ids = routing.ids if routing.taken is None else routing.taken
+            results["ids"] = ids.astype(np.int32)
             results["scores"] = routing.scores.astype(self.dtype)
         return results, (arrays, routing, weights, slots, saved)
 
     def backward(self, saved: Any, **cotangents: np.ndarray) -> Arrays:
         """Cotangents d_NAME of rows and weights from d_y and d_loss."""
+        if self.router.chooser == "slots":
+            return self._soft_backward(saved, cotangents["d_y"])
         arrays, routing, weights, slots, experts = saved
         d_y = cotangents["d_y"]
         d_slots = weights[:, :, None] * d_y[:, None]
@@ -84,23 +91,82 @@ class ReferenceLayer:
             out |= {"d_query": pulled["query"], "d_key": pulled["key"]}
         return out | {"d_x": d_x}
 
+    def _soft(self, arrays: Arrays) -> tuple[Arrays, Any]:
+        """The forward of soft slots."""
+        x, sequences = arrays["x"], len(arrays["groups"]) - 1
+        soft = groups.soft_slots(
+            *(arrays[n].astype(np.float64) for n in ("x", "router", "scale")),
+            sequences,
+        )
+        dispatch, combine = (
+            part.astype(self.dtype) for part in (soft.dispatch, soft.combine)
+        )
+        tokens = x.reshape(*dispatch.shape[:2], -1)
+        rows = parts.rows(dispatch.swapaxes(1, 2) @ tokens)
+        count, slots = len(arrays["gate_up"]), dispatch.shape[2]
+        experts = np.arange(len(rows)) % slots // (slots // count)
+        output, saved = experts_forward(
+            rows, experts[:, None], arrays["gate_up"], arrays["down"]
+        )
+        output = output.reshape(sequences, slots, -1)
+        results = {"y": parts.rows(combine @ output)}
+        if not self.training:
+            results["combine"] = parts.rows(combine)
+        return results, (arrays, soft, tokens, dispatch, combine, output, saved)
+
+    def _soft_backward(self, saved: Any, d_y: np.ndarray) -> Arrays:
+        """Cotangents of what soft slots read."""
+        arrays, soft, tokens, dispatch, combine, output, experts = saved
+        d_tokens = d_y.reshape(tokens.shape)
+        d_output = combine.swapaxes(1, 2) @ d_tokens
+        d_rows, d_gate_up, d_down = experts_backward(
+            experts, parts.rows(d_output)[:, None]
+        )
+        d_rows = d_rows.reshape(output.shape)
+        cotangents = (
+            (part @ other.swapaxes(1, 2)).astype(np.float64)
+            for part, other in ((tokens, d_rows), (d_tokens, output))
+        )
+        d_x, d_router, d_scale = groups.soft_slots_backward(
+            soft, float(arrays["scale"]), *cotangents
+        )
+        return {
+            "d_x": parts.rows(dispatch @ d_rows) + d_x.astype(self.dtype),
+            "d_router": d_router.astype(self.dtype),
+            "d_scale": np.array(d_scale, self.dtype),
+            "d_gate_up": d_gate_up,
+            "d_down": d_down,
+        }
+
     def _route(self, arrays: Arrays) -> routers.Routing:
         """The choice of experts."""
+        routing = self._choose(
+            arrays, self.given.pop(0) if self.given else None
+        )
+        self.ties += routing.ties
+        return routing
+
+    def _choose(
+        self, arrays: Arrays, given: np.ndarray | None
+    ) -> routers.Routing:
+        """The same, a tie being given."""
         router = self.router
         logits = (arrays["x"] @ arrays["router"].T).astype(np.float64)
-        given = self.given.pop(0) if self.given else None
+        if router.chooser == "experts":
+            sequences = len(arrays["groups"]) - 1
+            return groups.expert_choice(
+                logits, sequences, router.slots, given
+            )
         if router.mix:
             names = ("x", "x")
             if router.mix == "attention":
                 names = ("query", "key")
             query, key = (arrays[n].astype(np.float64) for n in names)
-            routing = routers.mixed_top_k(
+            return groups.mixed_top_k(
                 logits, query, key, len(arrays["groups"]) - 1,
                 mix_heads(router, self.sizes), mix_scale(router, self.sizes),
-                router.slots, router.coefficient, given,
+                router.causal, router.slots, router.coefficient, given,
             )  # fmt: skip
-            self.ties += routing.ties
-            return routing
         random = arrays.get("random")
         if router.name in ("exact_k", "dynamic_k"):
             return routers.subset_router(
@@ -110,11 +176,7 @@ class ReferenceLayer:
             return routers.moesart(
                 logits, router.slots, router.coefficient, random
             )
-        routing = routers.top_k(
-            logits, router.slots, router.coefficient, given
-        )
-        self.ties += routing.ties
-        return routing
+        return routers.top_k(logits, router.slots, router.coefficient, given)
 
 
 def experts_forward(
