@@ -83,8 +83,11 @@ Type Decode::takeType() {
 
 Type Decode::needType() {
   Type type = takeType();
-  if (type == Type::None)
+  if (type == Type::None) {
+    // Whatever stands where the type should be is the better name for it.
+    checkAllTaken();
     fail("names no type");
+  }
   return type;
 }
 
