@@ -1,0 +1,397 @@
+# Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+# See LICENSE for license information.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Judges one random layer of random_routers, in a process of its own.
+
+usage: router_judge.py SEED FOLDER [--backward-of-oracle] ROAD...
+
+Prints a JSON object: what is wrong, how many rows were drawn again, and the
+layer. The IR is left in FOLDER.
+
+Forward: the oracle in f64 is compared with NumPy where there is a reference;
+every road in the layer's own types is compared with the oracle in f64 (in its
+own types where these have 16 bits). Rows whose choice would change with a
+relative move of the operands by 2e-5 are drawn again before, so that ids are
+equal or wrong.
+
+Backward: the compiled gradient against differences of the oracle in f64 along
+random directions where it is a derivative, and against the oracle's backward
+of the same forward with --backward-of-oracle, and wherever it is a surrogate
+or the layer has 16 bits.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import moe_mlir
+import numpy as np
+import roads
+import router_layers
+
+import compare  # noqa: E402, found by way of roads
+import routed_layers  # noqa: E402
+from draw import Stream  # noqa: E402
+from random_routers import RouterLayer, random_router  # noqa: E402
+
+# How far operands are moved to see whether a choice is clear, and what is a
+# jump of a weight: twenty roundings of f32, a hundred times that.
+MOVE, JUMP = 2e-5, 2e-3
+MOVES = 3
+ATTEMPTS = 60
+# NumPy sums in another order than the oracle.
+REFERENCE = 1e-10
+# A gradient is up to four products after each other.
+GRADIENT = 4.0
+STEP = 1e-7
+DIFFERENCES = 1e-6
+
+Arrays = dict[str, np.ndarray]
+
+
+def run(compiled: moe_mlir.Layer, arrays: Arrays) -> Arrays:
+    """Results by name."""
+    names = [argument.name for argument in compiled.outputs]
+    return dict(zip(names, compiled(**arrays), strict=True))
+
+
+class Judge:
+    """One layer, and what is found to be wrong with it."""
+
+    def __init__(self, layer: RouterLayer, folder: pathlib.Path) -> None:
+        self.layer = layer
+        self.folder = folder
+        self.texts: list[str] = []
+        self.redrawn = 0
+        wide = layer.widened()
+        self.exact = moe_mlir.compile(
+            router_layers.write(wide, exposed=True),
+            target="oracle",
+            threads=1,
+        )
+        self.operands = router_layers.draw_operands(layer)
+        self.wanted = self.run_exact(self.operands)
+
+    def run_exact(self, operands: Arrays) -> Arrays:
+        """The oracle's results in f64."""
+        wide = self.layer.widened()
+        return run(self.exact, router_layers.as_arrays(wide, operands))
+
+    # What is compared.
+
+    def fragile_tokens(self) -> set[int]:
+        """Tokens whose choice hangs on the last places of an operand."""
+        out: set[int] = set()
+        if "ids" not in self.wanted:
+            return out
+        for turn in range(MOVES):
+            moved = {}
+            for name, values in self.operands.items():
+                moved[name] = values
+                if values.dtype == np.float64:
+                    stream = Stream(self.layer.seed, "move", name, turn)
+                    factor = 1.0 + MOVE * stream.normal(*values.shape)
+                    moved[name] = np.asarray(values * factor)
+            found = self.run_exact(moved)
+            ids, other = self.wanted["ids"], found["ids"]
+            weights = self.wanted["w"]
+            size = np.max(np.abs(weights), axis=1, keepdims=True, initial=0)
+            differ = ids != other
+            differ |= np.abs(found["w"] - weights) > JUMP * size
+            if self.layer.kind == "expert_choice":
+                out |= {int(t) for t in ids[differ]}
+                out |= {int(t) for t in other[differ]}
+            else:
+                out |= {int(t) for t in np.flatnonzero(differ.any(axis=1))}
+            if "l1_balance" in self.layer.losses:
+                # Counts of positive logits.
+                jumps = (found["logits" if "logits" in found else "values"] > 0
+                         ) != (self.known_values() > 0)  # fmt: skip
+                out |= {int(t) for t in np.flatnonzero(jumps.any(axis=1))}
+        return out - {-1}
+
+    def known_values(self) -> np.ndarray:
+        """What the choice reads."""
+        name = "values" if "values" in self.wanted else "logits"
+        return self.wanted[name]
+
+    def settle(self) -> None:
+        """Draws rows again until no choice is fragile."""
+        attempts = [0] * self.layer.tokens
+        for _ in range(ATTEMPTS):
+            fragile = self.fragile_tokens()
+            if not fragile:
+                return
+            for token in fragile:
+                attempts[token] += 1
+                self.operands["x"][token] = router_layers.draw_row(
+                    self.layer, token, attempts[token]
+                )
+            self.redrawn += len(fragile)
+            self.wanted = self.run_exact(self.operands)
+        raise AssertionError(f"no clear-cut inputs; {sorted(fragile)}")
+
+    def judge_reference(self) -> None:
+        """The oracle in f64 against NumPy."""
+        layer, known = self.layer, self.known_values()
+        values = routed_layers.values_of(layer, self.operands)
+        if layer.mix and layer.mask:
+            known = known[self.operands["mask"]]
+            values = values[self.operands["mask"]]
+        scale = np.max(np.abs(values), initial=1.0, where=np.isfinite(values))
+        if not np.allclose(known, values, REFERENCE, REFERENCE * scale):
+            self.texts.append("oracle: other values than the reference")
+        routed = routed_layers.routing_of(
+            layer, self.operands, self.known_values()
+        )
+        for name, wanted in (routed or {}).items():
+            found = self.wanted[name]
+            if name == "ids":
+                same = np.array_equal(found, wanted)
+            else:
+                same = np.allclose(found, wanted, 1e-9, 1e-14)
+            if not same:
+                self.texts.append(f"oracle: other {name} than the reference")
+
+    def compare(
+        self, road: str, found: Arrays, wanted: Arrays, dtype: str
+    ) -> None:
+        """Results by their tolerances; `dtype` is that of rows."""
+        allowed = compare.TOLERANCE[dtype]
+        routing = compare.TOLERANCE[self.layer.compute]
+        for name, value in found.items():
+            other = wanted[name]
+            limit = routing
+            if value.dtype.kind == "i":
+                if not np.array_equal(value, other):
+                    at = np.flatnonzero((value != other).any(axis=1))
+                    self.texts.append(
+                        f"{road}: {name}{at}: {value[at]}, not {other[at]}"
+                    )
+                continue
+            value = value.astype(np.float64)
+            other = other.astype(np.float64)
+            if name in ("y", "d"):
+                limit = allowed if name == "y" else routing
+                sizes = np.linalg.norm(other, axis=1)
+                # Terms that cancel, as those of the other rows suggest.
+                usual = np.sqrt(np.mean(sizes**2)) if len(sizes) else 0.0
+                errors = compare.row_errors(
+                    value, other, np.where(sizes > 0, usual, 0.0)
+                )
+            elif value.ndim == 0:
+                size = max(
+                    abs(float(other)),
+                    router_layers.COEFFICIENT * compare.CANCELLATION_FLOOR,
+                )
+                errors = np.nan_to_num(abs(value - other) / size, nan=np.inf)
+            else:
+                errors = compare.weight_errors(value, other)
+            worst = np.max(errors, initial=0.0)
+            if worst > limit:
+                self.texts.append(
+                    f"{road}: {name} off by {worst:.3g} > {limit:.3g}"
+                )
+
+    def judge_forward(self, wanted_roads: list[str]) -> None:
+        """All roads in the layer's own types."""
+        layer = self.layer
+        text = router_layers.write(layer)
+        path = self.folder / f"r{layer.seed}.mlir"
+        path.write_text(text)
+        arrays = router_layers.as_arrays(layer, self.operands)
+        wanted = self.wanted
+        narrow = layer.storage in ("bf16", "f16")
+        for road in sorted(wanted_roads, key="oracle".__ne__):
+            source, target = text, road
+            if road == "linalg":
+                source, target = roads.to_linalg(path), "cpu"
+            compiled = moe_mlir.compile(source, target=target, threads=2)
+            found = run(compiled, arrays)
+            if narrow and road == "oracle":
+                # What is rounded is another number: not that of f64.
+                routing = {n: v for n, v in found.items() if n != "y"}
+                self.compare(road, routing, self.wanted, "f32")
+                wanted = {**self.wanted, **found}
+                continue
+            self.compare(road, found, wanted, layer.storage)
+
+    # Gradients.
+
+    def judge_backward(self, with_oracle: bool) -> None:
+        """The compiled backward, by both its judges."""
+        layer = self.layer
+        text = router_layers.write(layer)
+        arrays = router_layers.as_arrays(layer, self.operands)
+        compiled = moe_mlir.compile_gradients(text, target="cpu", threads=2)
+        results, saved = compiled.forward(**arrays)
+        narrow = layer.storage in ("bf16", "f16")
+        if not narrow:
+            self.compare("forward of cpu", results, self.wanted, layer.storage)
+        cotangents = {
+            f"d_{name}": value for name, value in self.draw_like(results)
+        }
+        found = compiled.backward(saved, **cotangents)
+        size = self.loss_size(results, cotangents)
+        smooth = not layer.is_surrogate
+        if smooth and not narrow and not layer.has_kinks:
+            self.judge_slopes(found, cotangents, size)
+        if with_oracle or layer.is_surrogate or narrow:
+            other = moe_mlir.compile_gradients(
+                text, target="oracle", threads=1
+            )
+            naive = other.backward(saved, **cotangents)
+            self.compare_gradients(found, naive, arrays, size)
+
+    def draw_like(self, results: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+        """Random numbers for every result but ids."""
+        for name, value in results.items():
+            if value.dtype.kind != "i":
+                stream = Stream(self.layer.seed, "cotangent", name)
+                drawn = stream.normal(*value.shape)
+                yield name, np.asarray(drawn, dtype=value.dtype)
+
+    @staticmethod
+    def loss_size(results: Arrays, cotangents: Arrays) -> float:
+        """The size of the terms of sum <cotangent, result>."""
+        squares = 0.0
+        for name, cotangent in cotangents.items():
+            value = results[name[2:]].astype(float)
+            squares += float(np.sum((value * cotangent.astype(float)) ** 2))
+        return squares**0.5
+
+    @staticmethod
+    def least_size(size: float, values: np.ndarray) -> float:
+        """What a gradient counts as at least: a share of what the values as a
+        whole would have if the loss were linear in them."""
+        values = values.astype(float)
+        finite = values[np.isfinite(values)]
+        norm = float(np.linalg.norm(finite))
+        return compare.CANCELLATION_FLOOR * size / norm if norm else 0.0
+
+    def judge_slopes(
+        self, found: Arrays, cotangents: Arrays, size: float
+    ) -> None:
+        """Gradients along random directions against differences."""
+        layer = self.layer
+        allowed = GRADIENT * compare.TOLERANCE[layer.compute]
+        allowed = max(allowed, DIFFERENCES)
+        for name, gradient in found.items():
+            values = self.operands[name[2:]]
+            least = self.least_size(size, values)
+            errors = []
+            for turn in range(3):
+                stream = Stream(layer.seed, "direction", name, turn)
+                direction = np.where(
+                    np.isfinite(values), stream.normal(*values.shape), 0.0
+                )
+                slope = self.slope(name[2:], direction, cotangents)
+                if slope is None:
+                    continue
+                terms = np.where(
+                    direction == 0.0, 0.0, gradient.astype(float) * direction
+                )
+                limit = np.linalg.norm(terms)
+                limit += least * np.linalg.norm(direction) / np.sqrt(
+                    max(1, direction.size)
+                )
+                error = abs(np.sum(terms) - slope)
+                errors.append(error / limit if limit else error)
+                if not errors[-1] > allowed:
+                    break
+            # A kink of the forward may lie in one direction.
+            if errors and min(errors) > allowed or np.isnan(errors).any():
+                self.texts.append(
+                    f"cpu: {name} off by {min(errors):.3g} > {allowed:.3g} "
+                    "of differences"
+                )
+
+    def slope(
+        self, name: str, direction: np.ndarray, cotangents: Arrays
+    ) -> float | None:
+        """A central difference in f64; None where ids change on the way."""
+        sums = []
+        for step in (STEP, -STEP):
+            values = np.asarray(self.operands[name] + step * direction)
+            results = self.run_exact({**self.operands, name: values})
+            if "ids" in results:
+                if not np.array_equal(results["ids"], self.wanted["ids"]):
+                    return None
+            total = 0.0
+            for result, cotangent in cotangents.items():
+                change = results[result[2:]] - self.wanted[result[2:]]
+                total += float(np.sum(cotangent.astype(float) * change))
+            sums.append(total)
+        return (sums[0] - sums[1]) / (2 * STEP)
+
+    def compare_gradients(
+        self, found: Arrays, naive: Arrays, arrays: Arrays, size: float
+    ) -> None:
+        """Row by row; rows of zeros are equal."""
+        for name, wanted in naive.items():
+            values = arrays[name[2:]]
+            dtype = wanted.dtype.name.replace("float", "f")
+            allowed = GRADIENT * compare.TOLERANCE[dtype]
+            least = self.least_size(size, values)
+            rows = wanted.shape[0] if wanted.ndim else 1
+            columns = wanted.size // max(1, rows)
+            other = wanted.astype(float).reshape(rows, columns)
+            value = found[name].astype(float).reshape(other.shape)
+            sizes = np.linalg.norm(other, axis=1)
+            floor = least / np.sqrt(max(1, len(other)))
+            magnitude = np.where(
+                sizes > 0, floor / compare.CANCELLATION_FLOOR, 0.0
+            )
+            errors = compare.row_errors(value, other, magnitude)
+            worst = np.max(errors, initial=0.0)
+            if worst > allowed:
+                self.texts.append(
+                    f"cpu: {name}[{int(errors.argmax())}] off by {worst:.3g} "
+                    f"> {allowed:.3g} of the oracle's"
+                )
+
+
+def judge(
+    seed: int,
+    folder: pathlib.Path,
+    wanted_roads: list[str],
+    with_oracle: bool = False,
+) -> dict[str, Any]:
+    """What is wrong with the layer of a seed."""
+    layer = random_router(seed)
+    own = Judge(layer, folder)
+    own.settle()
+    for name, value in own.wanted.items():
+        if value.dtype.kind == "f" and np.isnan(value).any():
+            own.texts.append(f"oracle: NaN in {name}")
+    own.judge_reference()
+    own.judge_forward(wanted_roads)
+    if layer.has_backward and "cpu" in wanted_roads:
+        own.judge_backward(with_oracle)
+    return {
+        "texts": own.texts,
+        "redrawn": own.redrawn,
+        "layer": layer.stated(),
+    }
+
+
+def main() -> int:
+    """The command line."""
+    # Not every choice is fused with its gate.
+    warnings.simplefilter("ignore", moe_mlir.CompileWarning)
+    np.seterr(all="ignore")
+    words = [word for word in sys.argv[1:] if word != "--backward-of-oracle"]
+    seed, folder, *wanted_roads = words
+    with_oracle = len(words) < len(sys.argv) - 1
+    found = judge(int(seed), pathlib.Path(folder), wanted_roads, with_oracle)
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
