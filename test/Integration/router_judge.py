@@ -15,9 +15,10 @@ relative move of the operands by 2e-5 are drawn again before, so that ids are
 equal or wrong.
 
 Backward: the compiled gradient against differences of the oracle in f64 along
-random directions where it is a derivative, and against the oracle's backward
-of the same forward with --backward-of-oracle, and wherever it is a surrogate
-or the layer has 16 bits.
+random directions, of the layer or, where the rule is straight-through, of what
+it is the derivative of (router_surrogates.py); and against the oracle's
+backward of the same forward with --backward-of-oracle, and where the layer has
+16 bits.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ import json
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import moe_mlir
 import numpy as np
 import roads
 import router_layers
+import router_surrogates
 
 import compare  # noqa: E402, found by way of roads
 import routed_layers  # noqa: E402
@@ -60,6 +62,12 @@ def run(compiled: moe_mlir.Layer, arrays: Arrays) -> Arrays:
     return dict(zip(names, compiled(**arrays), strict=True))
 
 
+def exactly(entry: router_layers.Entry) -> Callable[[Arrays], Arrays]:
+    """The oracle of an entry in f64."""
+    compiled = moe_mlir.compile(entry.source, target="oracle", threads=1)
+    return lambda operands: run(compiled, entry.arrays(operands))
+
+
 class Judge:
     """One layer, and what is found to be wrong with it."""
 
@@ -68,19 +76,11 @@ class Judge:
         self.folder = folder
         self.texts: list[str] = []
         self.redrawn = 0
-        wide = layer.widened()
-        self.exact = moe_mlir.compile(
-            router_layers.write(wide, exposed=True),
-            target="oracle",
-            threads=1,
-        )
+        self.wide = layer.widened()
+        entry = router_layers.Text(self.wide, exposed=True).entry()
+        self.run_exact = exactly(entry)
         self.operands = router_layers.draw_operands(layer)
         self.wanted = self.run_exact(self.operands)
-
-    def run_exact(self, operands: Arrays) -> Arrays:
-        """The oracle's results in f64."""
-        wide = self.layer.widened()
-        return run(self.exact, router_layers.as_arrays(wide, operands))
 
     # What is compared.
 
@@ -201,14 +201,14 @@ class Judge:
     def judge_forward(self, wanted_roads: list[str]) -> None:
         """All roads in the layer's own types."""
         layer = self.layer
-        text = router_layers.write(layer)
-        path = self.folder / f"r{layer.seed}.mlir"
-        path.write_text(text)
-        arrays = router_layers.as_arrays(layer, self.operands)
+        entry = router_layers.Text(layer).entry()
+        path = self.folder / f"{layer.seed}.router.mlir"
+        path.write_text(entry.source)
+        arrays = entry.arrays(self.operands)
         wanted = self.wanted
         narrow = layer.storage in ("bf16", "f16")
         for road in sorted(wanted_roads, key="oracle".__ne__):
-            source, target = text, road
+            source, target = entry.source, road
             if road == "linalg":
                 source, target = roads.to_linalg(path), "cpu"
             compiled = moe_mlir.compile(source, target=target, threads=2)
@@ -226,8 +226,8 @@ class Judge:
     def judge_backward(self, with_oracle: bool) -> None:
         """The compiled backward, by both its judges."""
         layer = self.layer
-        text = router_layers.write(layer)
-        arrays = router_layers.as_arrays(layer, self.operands)
+        entry = router_layers.Text(layer).entry()
+        text, arrays = entry.source, entry.arrays(self.operands)
         compiled = moe_mlir.compile_gradients(text, target="cpu", threads=2)
         results, saved = compiled.forward(**arrays)
         narrow = layer.storage in ("bf16", "f16")
@@ -238,10 +238,9 @@ class Judge:
         }
         found = compiled.backward(saved, **cotangents)
         size = self.loss_size(results, cotangents)
-        smooth = not layer.is_surrogate
-        if smooth and not narrow and not layer.has_kinks:
+        if not narrow and not layer.has_kinks:
             self.judge_slopes(found, cotangents, size)
-        if with_oracle or layer.is_surrogate or narrow:
+        if with_oracle or narrow:
             other = moe_mlir.compile_gradients(
                 text, target="oracle", threads=1
             )
@@ -274,11 +273,29 @@ class Judge:
         norm = float(np.linalg.norm(finite))
         return compare.CANCELLATION_FLOOR * size / norm if norm else 0.0
 
+    def smooth_forward(self) -> Callable[[Arrays], Arrays]:
+        """What the gradient is the derivative of, in f64."""
+        if not self.layer.is_surrogate:
+            return self.run_exact
+        surrogate = router_surrogates.Surrogate(self.wide).entry()
+        ids = self.wanted.get("ids0", self.wanted["ids"])
+        constants = router_surrogates.constants_of(
+            self.wide, self.operands, ids, self.known_values()
+        )
+        compiled = exactly(surrogate)
+        found = compiled({**self.operands, **constants})
+        if "m" in found:
+            constants["marginals"] = found["m"]
+        return lambda operands: compiled({**operands, **constants})
+
     def judge_slopes(
         self, found: Arrays, cotangents: Arrays, size: float
     ) -> None:
         """Gradients along random directions against differences."""
-        layer = self.layer
+        layer, forward = self.layer, self.smooth_forward()
+        centre = forward(self.operands)
+        if not np.allclose(centre["y"], self.wanted["y"], 1e-9, 1e-12):
+            self.texts.append("the surrogate's y is not the layer's")
         allowed = GRADIENT * compare.TOLERANCE[layer.compute]
         allowed = max(allowed, DIFFERENCES)
         for name, gradient in found.items():
@@ -290,7 +307,9 @@ class Judge:
                 direction = np.where(
                     np.isfinite(values), stream.normal(*values.shape), 0.0
                 )
-                slope = self.slope(name[2:], direction, cotangents)
+                slope = self.slope(
+                    forward, centre, name[2:], direction, cotangents
+                )
                 if slope is None:
                     continue
                 terms = np.where(
@@ -312,19 +331,24 @@ class Judge:
                 )
 
     def slope(
-        self, name: str, direction: np.ndarray, cotangents: Arrays
+        self,
+        forward: Callable[[Arrays], Arrays],
+        centre: Arrays,
+        name: str,
+        direction: np.ndarray,
+        cotangents: Arrays,
     ) -> float | None:
-        """A central difference in f64; None where ids change on the way."""
+        """A central difference; None where ids change on the way."""
         sums = []
         for step in (STEP, -STEP):
             values = np.asarray(self.operands[name] + step * direction)
-            results = self.run_exact({**self.operands, name: values})
+            results = forward({**self.operands, name: values})
             if "ids" in results:
-                if not np.array_equal(results["ids"], self.wanted["ids"]):
+                if not np.array_equal(results["ids"], centre["ids"]):
                     return None
             total = 0.0
             for result, cotangent in cotangents.items():
-                change = results[result[2:]] - self.wanted[result[2:]]
+                change = results[result[2:]] - centre[result[2:]]
                 total += float(np.sum(cotangent.astype(float) * change))
             sums.append(total)
         return (sums[0] - sums[1]) / (2 * STEP)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pathlib
 import sys
@@ -38,6 +39,12 @@ LOSSES = {
     "second_place": ("second_place", "ids(%ids0 : {ids})", "scores"),
 }
 COEFFICIENT = 0.5
+FLOATS = {
+    "f32": np.float32,
+    "f64": np.float64,
+    "f16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+}
 
 
 def expert_weights(layer: RouterLayer) -> Experts:
@@ -73,6 +80,24 @@ def choice_columns(layer: RouterLayer, tokens: int) -> int:
         return largest
     slack = spec.capacity_multiple + 1
     return min(tokens, max(1, layer.groups) * (largest + slack))
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """The text of a layer, and the types of what it takes."""
+
+    source: str
+    inputs: dict[str, str]
+
+    def arrays(self, operands: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Operands in the types that the entry takes."""
+        out = {}
+        for name, kind in self.inputs.items():
+            dtype = element_of(kind)
+            out[name] = operands[name]
+            if dtype in FLOATS:
+                out[name] = np.asarray(operands[name], dtype=FLOATS[dtype])
+        return out
 
 
 class Text:
@@ -291,6 +316,8 @@ class Text:
         if self.exposed:
             self.parts.append(f"""
   %values = tensor.cast {values} : {self.logits} to {self.logits}""")
+            if layer.capacity:
+                results |= {"ids0": ids, "weights0": self.weights}
         return {"y": x, "ids": ids, "w": self.weights, **results}
 
     def by_expert(self) -> dict[str, str]:
@@ -331,8 +358,8 @@ class Text:
     : ({rows}, {s}) -> {x}""")
         return {"y": x, "d": s, "w": s, **results}
 
-    def write(self) -> str:
-        """The whole entry."""
+    def entry(self) -> Entry:
+        """The whole layer."""
         layer = self.layer
         if layer.draws:
             self.inputs["random"] = "tensor<3xi64>"
@@ -347,12 +374,8 @@ class Text:
             results[name] = self.logits
         for name, shape in self.experts.tensors().items():
             self.inputs[name] = self.experts.type_of(shape)
-        return write_body("".join(self.parts), self.inputs, results)
-
-
-def write(layer: RouterLayer, exposed: bool = False) -> str:
-    """A layer as an entry."""
-    return Text(layer, exposed).write()
+        source = write_body("".join(self.parts), self.inputs, results)
+        return Entry(source, self.inputs)
 
 
 def shape_of(kind: str, tokens: int) -> tuple[int, ...]:
@@ -392,10 +415,8 @@ def draw_row(layer: RouterLayer, token: int, attempt: int) -> np.ndarray:
 def draw_operands(layer: RouterLayer) -> dict[str, np.ndarray]:
     """All operands: f64 where they are floats, representable in their own
     type."""
-    text = Text(layer)
-    text.write()
     out: dict[str, np.ndarray] = {}
-    for name, kind in text.inputs.items():
+    for name, kind in Text(layer).entry().inputs.items():
         stream = Stream(layer.seed, name)
         shape = shape_of(kind, layer.tokens)
         if name == "x":
@@ -428,21 +449,4 @@ def draw_operands(layer: RouterLayer) -> dict[str, np.ndarray]:
         if name == "router_bias" and layer.cold:
             values[np.argsort(stream.uniform(*shape))[: layer.cold]] = -np.inf
         out[name] = dtypes.round_to(values, element_of(kind))
-    return out
-
-
-def as_arrays(
-    layer: RouterLayer, operands: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Operands in the types that the layer's entry takes."""
-    names = {"f32": np.float32, "f64": np.float64, "f16": np.float16,
-             "bf16": ml_dtypes.bfloat16}  # fmt: skip
-    text = Text(layer)
-    text.write()
-    out = {}
-    for name, kind in text.inputs.items():
-        dtype = element_of(kind)
-        out[name] = operands[name]
-        if dtype in names:
-            out[name] = np.asarray(operands[name], dtype=names[dtype])
     return out

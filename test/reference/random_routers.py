@@ -25,7 +25,7 @@ KINDS = (
     "expert_choice", "soft", "soft",
 )  # fmt: skip
 SIZES = (1, 2, 3, 4, 5, 7, 8, 8, 12, 16, 16, 33)
-TOKENS = (0, 1, 2, 5, 9, 16, 17, 31, 40, 70)
+TOKENS = (0, 1, 2, 5, 9, 16, 17, 24, 31, 40, 57, 70)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class RouterLayer:
     @property
     def has_kinks(self) -> bool:
         """Whether experts have a derivative that jumps."""
-        return "relu>" in f"{self.activation}>" or "limit" in self.activation
+        return self.activation == "kind = relu"
 
     @property
     def has_backward(self) -> bool:

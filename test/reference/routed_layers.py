@@ -208,18 +208,28 @@ _ROUTERS = {
 }
 
 
+def route(
+    layer: RouterLayer, operands: Operands, values: np.ndarray
+) -> token_routers.Routed | None:
+    """A token choice, before any capacity; None where no reference has these
+    settings."""
+    return _ROUTERS[layer.kind](layer, operands, values)
+
+
 def routing_of(
     layer: RouterLayer, operands: Operands, values: np.ndarray
-) -> dict[str, np.ndarray] | None:
-    """Results that are known without the experts: ids and weights [T, k], or
-    the weights of soft slots. None where no reference has these settings."""
+) -> dict[str, np.ndarray]:
+    """Results that are known without the experts, by name."""
     if layer.kind == "soft":
         dispatch, combine = global_routers.soft_route(
             values, operands.get("groups"), operands.get("mask")
         )
         return {"d": dispatch, "w": combine}
     # Expert choice and capacities have judges of their own.
-    if layer.kind == "expert_choice" or layer.capacity:
-        return None
-    routed = _ROUTERS[layer.kind](layer, operands, values)
-    return None if routed is None else {"ids": routed.ids, "w": routed.weights}
+    if layer.kind == "expert_choice":
+        return {}
+    routed = route(layer, operands, values)
+    if routed is None:
+        return {}
+    names = ("ids0", "weights0") if layer.capacity else ("ids", "w")
+    return dict(zip(names, (routed.ids, routed.weights), strict=True))
