@@ -22,7 +22,7 @@ from draw import Stream  # noqa: E402
 from expert_layers import Experts  # noqa: E402
 from op_gradients import write_body  # noqa: E402
 from random_routers import RouterLayer  # noqa: E402
-from spec import LayerSpec  # noqa: E402
+from routed_layers import choice_rule  # noqa: E402
 
 # Kind, clauses, and what they read.
 LOSSES = {
@@ -63,18 +63,7 @@ def expert_weights(layer: RouterLayer) -> Experts:
 
 def choice_columns(layer: RouterLayer, tokens: int) -> int:
     """C of expert choice, with room for every way to group the tokens."""
-    settings = layer.settings
-    text = settings[settings.index("<") + 1 : settings.index(">")]
-    facts = dict(part.split(" = ") for part in text.split(", "))
-    spec = LayerSpec(
-        router="expert_choice",
-        experts=layer.experts,
-        top_k=1,
-        capacity_fixed=int(facts.get("fixed", 0)),
-        capacity_factor=float(facts.get("factor", 1.0)),
-        capacity_rounding=facts.get("rounding", "floor"),
-        capacity_multiple=int(facts.get("multiple", 1)),
-    )
+    spec = choice_rule(layer)
     largest = min(tokens, routing.capacity(spec, tokens))
     if layer.groups < 2:
         return largest

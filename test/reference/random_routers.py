@@ -24,6 +24,9 @@ KINDS = (
     "product_keys", "top_k", "top_k", "top_k", "expert_choice",
     "expert_choice", "soft", "soft",
 )  # fmt: skip
+SAMPLES = (
+    "exact_k", "dynamic_k", "moesart", "noisy_top_k", "gshard", "sparse_mixer"
+)  # fmt: skip
 SIZES = (1, 2, 3, 4, 5, 7, 8, 8, 12, 16, 16, 33)
 TOKENS = (0, 1, 2, 5, 9, 16, 17, 24, 31, 40, 57, 70)
 
@@ -327,9 +330,7 @@ def random_router(seed: int) -> RouterLayer:
     keys["hidden"] = stream.pick([1, 3, 8, 16, 17, 33, 48, 70])
     keys["inter"] = 1 + stream.below(48)
     keys["tokens"] = stream.pick(TOKENS)
-    samples = ("exact_k", "dynamic_k", "moesart", "noisy_top_k", "gshard",
-               "sparse_mixer")  # fmt: skip
-    keys["training"] = kind in samples and stream.chance(0.65)
+    keys["training"] = kind in SAMPLES and stream.chance(0.65)
     if kind == "product_keys":
         keys.update(_product_keys(stream))
     elif kind == "soft":

@@ -15,8 +15,10 @@ import gates
 import global_routers
 import noisy_routers
 import philox
+import routing
 import token_routers
 from random_routers import RouterLayer
+from spec import LayerSpec
 
 Operands = dict[str, np.ndarray]
 
@@ -208,6 +210,65 @@ _ROUTERS = {
 }
 
 
+def choice_rule(layer: RouterLayer) -> LayerSpec:
+    """The capacity rule of an expert choice, as a spec."""
+    text = layer.settings.partition("<")[2].partition(">")[0]
+    facts = dict(part.split(" = ") for part in text.split(", "))
+    return LayerSpec(
+        router="expert_choice",
+        experts=layer.experts,
+        top_k=1,
+        capacity_fixed=int(facts.get("fixed", 0)),
+        capacity_factor=float(facts.get("factor", 1.0)),
+        capacity_rounding=facts.get("rounding", "floor"),
+        capacity_multiple=int(facts.get("multiple", 1)),
+    )
+
+
+def choice_counts(layer: RouterLayer, operands: Operands) -> list[int]:
+    """How many tokens an expert takes of each group, masked or not."""
+    rule = choice_rule(layer)
+    sizes = np.diff(operands.get("groups", np.array([0, layer.tokens])))
+    return [min(int(n), routing.capacity(rule, int(n))) for n in sizes]
+
+
+def expert_choice(
+    layer: RouterLayer, operands: Operands, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """ids and weights [E, C], C the sum of what the groups give."""
+    text = layer.settings.partition(">")[2].removeprefix(", ")
+    facts = dict(part.split(" = ") for part in text.split(", ") if part)
+    counts = choice_counts(layer, operands)
+    offsets, mask = operands.get("groups"), operands.get("mask")
+    if "cap" in facts:
+        chosen = global_routers.capped_expert_choice(
+            values, counts, float(facts["cap"]), float(facts["strength"]),
+            int(facts["sweeps"]), facts.get("weights", "scores"), offsets,
+            mask,
+        )  # fmt: skip
+        ids, weights = chosen.ids, chosen.weights
+    else:
+        ids = np.full((layer.experts, sum(counts)), -1, dtype=np.int32)
+        weights, first = np.zeros(ids.shape), 0
+        groups = global_routers.live_groups(layer.tokens, offsets, mask)
+        for group, count in zip(groups, counts, strict=True):
+            scores = values[group]
+            if facts["axis"] == "experts":
+                scores = token_routers.softmax(scores)
+            elif facts["axis"] == "tokens":
+                scores = token_routers.softmax(scores.T).T
+            for expert, column in enumerate(scores.T):
+                best = token_routers.best(column, min(count, len(group)))
+                for slot, at in enumerate(best):
+                    ids[expert, first + slot] = group[at]
+                    weights[expert, first + slot] = column[at]
+            first += count
+    if "normalize" in facts:
+        taken = np.bincount(ids[ids >= 0], minlength=layer.tokens + 1)
+        weights = weights / np.maximum(1, taken[ids])
+    return ids, weights
+
+
 def route(
     layer: RouterLayer, operands: Operands, values: np.ndarray
 ) -> token_routers.Routed | None:
@@ -225,9 +286,9 @@ def routing_of(
             values, operands.get("groups"), operands.get("mask")
         )
         return {"d": dispatch, "w": combine}
-    # Expert choice and capacities have judges of their own.
     if layer.kind == "expert_choice":
-        return {}
+        ids, weights = expert_choice(layer, operands, values)
+        return {"ids": ids, "w": weights}
     routed = route(layer, operands, values)
     if routed is None:
         return {}
