@@ -262,9 +262,11 @@ class Text:
 
     def tokens(self) -> str:
         """T as a value."""
-        self.parts.append(f"""
+        text = f"""
   %zero = arith.constant 0 : index
-  %T = tensor.dim %x, %zero : {self.x}""")
+  %T = tensor.dim %x, %zero : {self.x}"""
+        if text not in self.parts:
+            self.parts.append(text)
         return "%T"
 
     def losses(self) -> dict[str, str]:
@@ -318,7 +320,7 @@ class Text:
         rows = f"tensor<{n}x{layer.hidden}x{layer.storage}>"
         offsets = f"tensor<{layer.experts + 1}xi32>"
         settings = f"#moe.expert_choice<{layer.settings}>"
-        count = "%T" if "l1_balance" in layer.losses else self.tokens()
+        count = self.tokens()
         self.parts.append(f"""
   %ids, %w = moe.route_experts {settings} %logits
     {self.masking(groups=True)} : {self.logits} -> {ids}, {self.weights}

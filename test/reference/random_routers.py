@@ -6,7 +6,7 @@
 What stands in front of a router (jitter, gates, mixes), the router, the
 capacity behind it and the losses beside it are drawn; what has no meaning is
 not: a mix of logits of which some are -inf, two choices with one expert, a
-load loss without noise. The IR is made in test/Integration/router_layers.py.
+load loss without noise, directions in one dimension. The IR is made in test/Integration/router_layers.py.
 """
 
 from __future__ import annotations
@@ -241,7 +241,9 @@ def _losses(stream: Stream, keys: dict[str, Any]) -> tuple[str, ...]:
         return ("z",)
     if kind == "soft":
         return (stream.pick(["z", "entropy", "importance"]),)
-    names = ["z", "entropy", "importance", "token_balance", "trimmed_lasso"]
+    names = ["z", "entropy", "importance", "trimmed_lasso"]
+    # A softmax over tokens that are all -inf is NaN.
+    names += [] if keys.get("cold") else ["token_balance"]
     if keys["experts"] > 1:
         names.append("unbiased")
     if kind != "expert_choice":
@@ -287,8 +289,10 @@ def _front(stream: Stream, keys: dict[str, Any]) -> dict[str, Any]:
     kind, experts = keys["kind"], keys["experts"]
     out: dict[str, Any] = {}
     by_token = kind not in ("soft", "expert_choice")
-    if kind == "soft" or stream.chance(0.2):
+    # Of one or two columns, directions are alike.
+    if kind == "soft" or (stream.chance(0.2) and keys["hidden"] > 2):
         out["gate"] = "cosine"
+        out["hidden"] = max(3, keys["hidden"])
     if kind not in ("soft", "product_keys"):
         out["gate_bias"] = stream.chance(0.25)
     if stream.chance(0.15):
