@@ -80,6 +80,15 @@ def write_operands(
     path.write_bytes(pack(*operand_contents(spec, inputs)))
 
 
+def to_linalg(source: pathlib.Path) -> str:
+    """The module with nothing of the dialect left."""
+    text = run_tool(["moe-opt", "--convert-moe-to-linalg", str(source)])
+    left = _MOE_OP.search(text)
+    if left:
+        raise RoadError(f"left by the conversion: {left.group().strip()}")
+    return text
+
+
 def build(
     spec: LayerSpec,
     module: pathlib.Path,
@@ -95,11 +104,7 @@ def build(
     if road == "linalg":
         source = module.with_suffix(".source.mlir")
         module.replace(source)
-        text = run_tool(["moe-opt", "--convert-moe-to-linalg", str(source)])
-        left = _MOE_OP.search(text)
-        if left:
-            raise RoadError(f"left by the conversion: {left.group().strip()}")
-        module.write_text(text)
+        module.write_text(to_linalg(source))
 
 
 def choice_slots(spec: LayerSpec, tokens: int, groups: int) -> int:
