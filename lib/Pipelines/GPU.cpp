@@ -68,6 +68,7 @@ void moe::buildGPUKernels(OpPassManager &pm,
   // Constants and sizes are computed in the kernel instead of passed to it.
   pm.addPass(createGpuLaunchSinkIndexComputationsPass());
   pm.addPass(createGpuKernelOutliningPass());
+  pm.addPass(createMoeMergeKernelsPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   MoeVerifyStagePassOptions check;
@@ -93,4 +94,17 @@ void moe::buildGPUPipeline(OpPassManager &pm,
   GpuModuleToBinaryPassOptions binary;
   binary.compilationTarget = options.format == GPUFormat::isa ? "isa" : "bin";
   pm.addPass(createGpuModuleToBinaryPass(binary));
+}
+
+void moe::buildGPUEntryPipeline(OpPassManager &pm,
+                                const GPUPipelineOptions &options) {
+  buildGPUPipeline(pm, options);
+  pm.addPass(createMoeAssertsToStatusPass());
+  pm.addPass(createMoeLaunchToRuntimePass());
+  MoeEmitEntryPassOptions entry;
+  entry.gpu = true;
+  pm.addPass(createMoeEmitEntryPass(entry));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  buildLLVMStage(pm);
 }

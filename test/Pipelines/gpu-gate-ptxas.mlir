@@ -19,4 +19,4 @@
 // SMALL: 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 // LARGE: 2096 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 // CHECK: Used {{[0-9]+}} registers, used 0 barriers
-// CUBIN: gpu.binary @mixtral_kernel {{.*}}"\7FELF
+// CUBIN: gpu.binary @kernels {{.*}}"\7FELF

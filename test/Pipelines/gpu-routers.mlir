@@ -10,7 +10,7 @@
 // CHECK-COUNT-8: gpu.launch_func
 // CHECK-LABEL: func.func @layer_bwd
 // CHECK-COUNT-20: gpu.launch_func
-// CHECK: gpu.binary @layer_bwd_kernel
+// CHECK: gpu.binary @kernels
 // CHECK-SAME: .target sm_80
 // NOT-NOT: .extern
 // NOT-NOT: atom.

@@ -43,6 +43,7 @@ public:
     info->num_inputs = uint32_t(inputs.size());
     info->num_outputs = uint32_t(outputs.size());
     info->num_symbols = 2;
+    info->device = MOE_DEVICE_CPU;
     std::strcpy(info->name, "layer");
     std::strcpy(info->symbol_name[0], "T");
     std::strcpy(info->symbol_name[1], "C");

@@ -149,6 +149,17 @@ def MoeParallelToLaunchPass
   ];
 }
 
+def MoeMergeKernelsPass : Pass<"moe-merge-kernels", "::mlir::ModuleOp"> {
+  let summary = "one image for all kernels of a module";
+  let description = [{
+    The kernels of all gpu.modules move into one, @kernels, under the names of
+    the modules that they were in.
+
+    See test/Conversion/MoeToGPU/merge-kernels.mlir.
+  }];
+  let dependentDialects = ["::mlir::gpu::GPUDialect"];
+}
+
 def MoeAttachNVVMTargetPass
     : Pass<"moe-attach-nvvm-target", "::mlir::ModuleOp"> {
   let summary = "the NVIDIA GPU that kernels are compiled for";
@@ -247,16 +258,42 @@ def MoeOutlineParallelPass
   ];
 }
 
+def MoeLaunchToRuntimePass
+    : Pass<"moe-launch-to-runtime", "::mlir::ModuleOp"> {
+  let summary = "launches of kernels as calls of the context";
+  let description = [{
+    Precondition: entries with a context that return a status; kernels as
+    gpu.binary, one object each. Postcondition: no op of the gpu dialect. A
+    launch is a call of the context's `launch`, a gpu.memcpy to the host's stack
+    one of its `copy_back`; the first that fails is the entry's status. Images
+    are constants of the object.
+
+    See test/Conversion/MoeToRuntime/launch-to-runtime.mlir.
+  }];
+  let statistics = [
+    Statistic<"numLowered", "num-lowered", "launches and copies lowered">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::cf::ControlFlowDialect",
+    "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::memref::MemRefDialect"
+  ];
+}
+
 def MoeEmitEntryPass : Pass<"moe-emit-entry", "::mlir::ModuleOp"> {
   let summary = "the C entry points and the description of an entry";
   let description = [{
     Precondition: planned entries that return a status. Postcondition: for each,
     the exported functions moe_NAME, moe_NAME_workspace and moe_NAME_pack and
     the constants moe_NAME_info and moe_NAME_pack_info of moe_rt.h; the function
-    itself is private.
+    itself is private. With `gpu`, tensors and workspace of the entry are a
+    GPU's; packing stays the CPU's.
 
     See test/Conversion/MoeToRuntime/emit-entry.mlir.
   }];
+  let options = [
+    Option<"gpu", "gpu", "bool", "false", "entries run on a GPU">
+  ];
   let dependentDialects = [
     "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
     "::mlir::memref::MemRefDialect"

@@ -16,6 +16,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/SCF/Transforms/Transforms.h"
+#include "mlir/Dialect/Utils/IndexingUtils.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "moe/Conversion/Passes.h"
@@ -44,6 +45,47 @@ struct CopyPattern : public OpRewritePattern<memref::CopyOp> {
   }
 };
 
+/// Constants that are written anew in every call have as many numbers at most.
+constexpr int64_t kMostConstants = 64;
+
+/// A constant buffer lies with the host: it is made anew where it is used.
+struct ConstantPattern : public OpRewritePattern<memref::GetGlobalOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(memref::GetGlobalOp op,
+                                PatternRewriter &rewriter) const override {
+    auto global = SymbolTable::lookupNearestSymbolFrom<memref::GlobalOp>(
+        op, op.getNameAttr());
+    auto values = dyn_cast_or_null<DenseElementsAttr>(
+        global ? global.getConstantInitValue() : Attribute());
+    if (!values ||
+        !(values.isSplat() || values.getNumElements() <= kMostConstants))
+      return rewriter.notifyMatchFailure(op, "is no small constant");
+    Location loc = op.getLoc();
+    MemRefType type = op.getType();
+    auto make = [&](Attribute value) -> Value {
+      return arith::ConstantOp::create(rewriter, loc, type.getElementType(),
+                                       cast<TypedAttr>(value));
+    };
+    Value buffer = memref::AllocOp::create(rewriter, loc, type);
+    if (values.isSplat()) {
+      linalg::FillOp::create(rewriter, loc,
+                             make(values.getSplatValue<Attribute>()), buffer);
+    } else {
+      SmallVector<int64_t> strides = computeStrides(type.getShape());
+      for (auto [place, value] :
+           llvm::enumerate(values.getValues<Attribute>())) {
+        SmallVector<Value> at;
+        for (int64_t index : delinearize(place, strides))
+          at.push_back(arith::ConstantIndexOp::create(rewriter, loc, index));
+        memref::StoreOp::create(rewriter, loc, make(value), buffer, at);
+      }
+    }
+    rewriter.replaceOp(op, buffer);
+    return success();
+  }
+};
+
 /// A structured op of the function itself has a thread for each place of its
 /// parallel loops; any other is a loop nest of the thread it is in.
 struct StructuredPattern : public OpInterfaceRewritePattern<linalg::LinalgOp> {
@@ -68,7 +110,8 @@ struct ConvertMoeToGPU
     : public moe::impl::ConvertMoeToGPUPassBase<ConvertMoeToGPU> {
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
-    patterns.add<CopyPattern, StructuredPattern>(&getContext());
+    patterns.add<ConstantPattern, CopyPattern, StructuredPattern>(
+        &getContext());
     populateGroupToThreadsPatterns(patterns);
     populateCombineSlotsToThreadsPatterns(patterns);
     populateGroupedMatmulToThreadsPatterns(patterns);
@@ -76,6 +119,11 @@ struct ConvertMoeToGPU
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();
     WalkResult result = getOperation()->walk([](Operation *op) {
+      if (isa<memref::GetGlobalOp>(op)) {
+        op->emitOpError("has no GPU code: a constant of more than ")
+            << kMostConstants << " numbers; make it an argument";
+        return WalkResult::interrupt();
+      }
       if (!isa_and_nonnull<MoeDialect>(op->getDialect()))
         return WalkResult::advance();
       op->emitOpError("has no GPU code");

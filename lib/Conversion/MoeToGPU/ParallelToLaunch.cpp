@@ -146,7 +146,10 @@ struct MoeParallelToLaunch
     for (Operation *op : inner) {
       rewriter.setInsertionPoint(op);
       auto forall = dyn_cast<scf::ForallOp>(op);
-      if (!forall || failed(scf::forallToForLoop(rewriter, forall)))
+      LogicalResult done = forall ? scf::forallToForLoop(rewriter, forall)
+                                  : LogicalResult(scf::parallelForToNestedFors(
+                                        rewriter, cast<scf::ParallelOp>(op)));
+      if (failed(done))
         return op->emitOpError("has no GPU code: it is inside a thread");
     }
     return success();

@@ -45,7 +45,7 @@ bool usesTensors(Operation *op) {
 /// Whether an op of the host touches memory of the device: all but what it
 /// copied to its own stack.
 bool touchesMemory(Operation *op) {
-  if (isa<memref::AllocaOp, gpu::MemcpyOp>(op))
+  if (isa<memref::AllocaOp, memref::GlobalOp, gpu::MemcpyOp>(op))
     return false;
   if (auto load = dyn_cast<memref::LoadOp>(op))
     if (load.getMemRef().getDefiningOp<memref::AllocaOp>())
