@@ -106,7 +106,7 @@ def main() -> int:
     if seed is None:
         # Days lie further apart than the longest run is long.
         seed = datetime.date.today().toordinal() * 10_000
-    wanted = options.road or list(roads.DEFAULT_ROADS)
+    wanted = options.road or list(roads.ROADS)
     print(f"--count {options.count} --seed {seed} --kind {options.kind}")
     with tempfile.TemporaryDirectory() as temporary:
         scratch = options.keep or pathlib.Path(temporary)

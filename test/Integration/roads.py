@@ -12,7 +12,7 @@ the tools alone, which are found on PATH:
            the conversion sees upstream dialects only
   gpu-emulator
            moe-compile, moe-run --target=gpu-emulator: kernels as PTX, every
-           access checked; where it is asked for
+           access checked
 
 A layer's gradients are judged by moe-run --check-gradients: the compiled
 backward against central differences of the oracle, both in f64.
@@ -42,7 +42,6 @@ from generate import operand_contents, pack  # noqa: E402
 from spec import LayerSpec  # noqa: E402
 
 ROADS = ("cpu", "oracle", "linalg", "gpu-emulator")
-DEFAULT_ROADS = ("cpu", "oracle", "linalg")
 GRADIENT_ROADS = ("cpu", "oracle")
 RESULTS = ("y", "ids", "weights", "expert_loads")
 
