@@ -94,7 +94,7 @@ def curves(
 
 def columns(title: str, values: dict[str, list[float]], form: str) -> str:
     """A panel of one bar a router, the mean of its runs, which are dots."""
-    label, number = 84, 50
+    label, number = 96, 50
     room = WIDTH - label - number
     height = (HEIGHT - TOP) / max(len(values), 1)
     top = max(max(max(runs) for runs in values.values()), 1e-12)

@@ -51,7 +51,9 @@ typedef enum moe_compile_status {
 
 typedef enum moe_compile_target {
   MOE_COMPILE_TARGET_CPU = 0,
-  MOE_COMPILE_TARGET_ORACLE = 1 ///< The naive road; slow, and the judge.
+  MOE_COMPILE_TARGET_ORACLE = 1, ///< The naive road; slow, and the judge.
+  /// Kernels for NVIDIA's GPUs; a context needs one: moe_context_set_gpu.
+  MOE_COMPILE_TARGET_CUDA = 2
 } moe_compile_target;
 
 /// Filled by moe_compile_options_init, then changed field by field.
@@ -68,6 +70,7 @@ typedef struct moe_compile_options {
   /// NULL or empty: all that are floating-point.
   const char *gradients_wrt;
   const char *gradients_save; ///< "minimal" (NULL) or "recompute".
+  const char *chip; ///< The GPU of target cuda, "sm_80" (NULL), ...
 } moe_compile_options;
 
 /// Sets the defaults: target cpu, level 3, this machine's processor. `size` is

@@ -72,9 +72,11 @@ static std::optional<Failure> readOptions(const moe_compile_options *given,
                                            [](char byte) { return byte != 0; }))
     return refuse("options: a field is set that this library does not know");
   std::memcpy(&options, given, std::min(size, sizeof options));
-  if (options.target != MOE_COMPILE_TARGET_CPU &&
-      options.target != MOE_COMPILE_TARGET_ORACLE)
+  if (options.target < MOE_COMPILE_TARGET_CPU ||
+      options.target > MOE_COMPILE_TARGET_CUDA)
     return refuse("options: there is no target " + Twine(options.target));
+  if (options.chip && options.target != MOE_COMPILE_TARGET_CUDA)
+    return refuse("options: a chip is of target cuda");
   if (options.opt_level < 0 || options.opt_level > 3)
     return refuse("options: opt_level is " + Twine(options.opt_level) +
                   ", expected 0 to 3");
@@ -153,9 +155,11 @@ static std::optional<Failure> compile(StringRef source,
                   "no function is marked " + kEntryAttrName);
 
   CompileOptions compileOptions;
-  compileOptions.target = options.target == MOE_COMPILE_TARGET_ORACLE
-                              ? CompileTarget::oracle
-                              : CompileTarget::cpu;
+  constexpr CompileTarget kTargets[] = {
+      CompileTarget::cpu, CompileTarget::oracle, CompileTarget::cuda};
+  compileOptions.target = kTargets[options.target];
+  if (options.chip)
+    compileOptions.gpu.chip = options.chip;
   compileOptions.optLevel = static_cast<unsigned>(options.opt_level);
   if (options.cpu)
     compileOptions.cpu = options.cpu;

@@ -77,10 +77,20 @@ LogicalResult moe::lowerModule(ModuleOp module, const CompileOptions &options,
                                Stage last) {
   FallbackHandler fallbacks(module.getContext(), options.fallbackIsError);
   PassManager pm(module.getContext());
-  if (options.target == CompileTarget::oracle)
+  switch (options.target) {
+  case CompileTarget::oracle:
     buildOraclePipeline(pm, last);
-  else
+    break;
+  case CompileTarget::cpu:
     buildCPUPipeline(pm, options.pipeline, last);
+    break;
+  case CompileTarget::cuda:
+    if (last != Stage::llvm)
+      return module.emitError("target cuda stops at no stage but llvm, not '")
+             << stringifyStage(last) << "'";
+    buildGPUEntryPipeline(pm, options.gpu);
+    break;
+  }
   LogicalResult lowered = pm.run(module);
   // Whoever reads the result is owed a reason.
   if (failed(lowered) && fallbacks.getNumErrors() == 0)

@@ -123,6 +123,9 @@ void moe::registerPipelines() {
       buildGPUKernels);
   PassPipelineRegistration<GPUPipelineOptions>(
       "moe-gpu", "layers to PTX or cubins of one chip", buildGPUPipeline);
+  PassPipelineRegistration<GPUPipelineOptions>(
+      "moe-gpu-entry", "layers to entries that launch such kernels",
+      buildGPUEntryPipeline);
   PassPipelineRegistration<>(
       "moe-oracle", "the naive road, the judge of the other",
       [](OpPassManager &pm) { buildOraclePipeline(pm); });

@@ -10,9 +10,11 @@
 #include "mlir/Conversion/GPUToNVVM/GPUToNVVMPass.h"
 #include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
 #include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
@@ -21,23 +23,52 @@
 using namespace mlir;
 using namespace mlir::moe;
 
+/// Of a thread's own memory, the largest buffer.
+static constexpr int64_t kPrivateBytes = 1 << 16;
+
+/// One token in each iteration of a fused loop, which is a thread later.
+static void buildThreadStages(OpPassManager &pm) {
+  buildMoeStage(pm);
+  CPUPipelineOptions fusion;
+  fusion.tileSize = 1;
+  buildRoutedStage(pm, fusion);
+  MoeLowerToGroupedPassOptions products;
+  products.panels = false;
+  pm.addNestedPass<func::FuncOp>(createMoeLowerToGroupedPass(products));
+  ConvertMoeToLinalgPassOptions rest;
+  rest.keepPrimitives = true;
+  pm.addNestedPass<func::FuncOp>(createConvertMoeToLinalgPass(rest));
+  MoeVerifyStagePassOptions check;
+  check.stage = stringifyStage(Stage::grouped).str();
+  pm.addPass(createMoeVerifyStagePass(check));
+  buildBuffersStage(pm);
+}
+
 void moe::buildGPUKernels(OpPassManager &pm,
                           const GPUPipelineOptions &options) {
-  buildMoeStage(pm);
-  // A tile of tokens is what a block does.
-  CPUPipelineOptions fusion;
-  fusion.tileSize = options.threads;
-  buildRoutedStage(pm, fusion);
-  ConvertMoeGatingToGPUPassOptions gating;
-  gating.threads = options.threads;
-  pm.addNestedPass<func::FuncOp>(createConvertMoeGatingToGPUPass(gating));
-  buildBuffersStage(pm);
+  buildThreadStages(pm);
+  pm.addNestedPass<func::FuncOp>(createConvertMoeToGPUPass());
+  pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  // From here on a loop of one thread stands for a kernel: nothing that makes
+  // straight code of it may run in front of the launches.
+  pm.addNestedPass<func::FuncOp>(createMoeSplitHostPass());
+  pm.addPass(createCSEPass());
+  MoePlanWorkspacePassOptions memory;
+  memory.maxStackBytes = kPrivateBytes;
+  pm.addPass(createMoePlanWorkspacePass(memory));
+  MoeParallelToLaunchPassOptions launch;
+  launch.threads = options.threads;
+  pm.addNestedPass<func::FuncOp>(createMoeParallelToLaunchPass(launch));
+  pm.addPass(createCanonicalizerPass());
   // The CPU's polynomials: equal logits give equal weights, bit for bit, and
   // f32 needs no device library.
   pm.addNestedPass<func::FuncOp>(createMoeApproximateMathPass());
   // Constants and sizes are computed in the kernel instead of passed to it.
   pm.addPass(createGpuLaunchSinkIndexComputationsPass());
   pm.addPass(createGpuKernelOutliningPass());
+  pm.addPass(createMoeMergeKernelsPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   MoeVerifyStagePassOptions check;
@@ -51,6 +82,7 @@ void moe::buildGPUPipeline(OpPassManager &pm,
   MoeAttachNVVMTargetPassOptions target;
   target.chip = options.chip;
   pm.addPass(createMoeAttachNVVMTargetPass(target));
+  pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());
   pm.addPass(createSCFToControlFlowPass());
   OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
@@ -62,4 +94,17 @@ void moe::buildGPUPipeline(OpPassManager &pm,
   GpuModuleToBinaryPassOptions binary;
   binary.compilationTarget = options.format == GPUFormat::isa ? "isa" : "bin";
   pm.addPass(createGpuModuleToBinaryPass(binary));
+}
+
+void moe::buildGPUEntryPipeline(OpPassManager &pm,
+                                const GPUPipelineOptions &options) {
+  buildGPUPipeline(pm, options);
+  pm.addPass(createMoeAssertsToStatusPass());
+  pm.addPass(createMoeLaunchToRuntimePass());
+  MoeEmitEntryPassOptions entry;
+  entry.gpu = true;
+  pm.addPass(createMoeEmitEntryPass(entry));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  buildLLVMStage(pm);
 }

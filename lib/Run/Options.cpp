@@ -20,8 +20,18 @@ using moe::io::Expected;
 using moe::io::Status;
 using moe::io::Success;
 
+static constexpr std::pair<Target, const char *> kTargets[] = {
+    {Target::Cpu, "cpu"},
+    {Target::Oracle, "oracle"},
+    {Target::Cuda, "cuda"},
+    {Target::GpuEmulator, "gpu-emulator"},
+};
+
 const char *moe::run::targetName(Target target) {
-  return target == Target::Cpu ? "cpu" : "oracle";
+  for (const auto &[known, name] : kTargets)
+    if (known == target)
+      return name;
+  return "";
 }
 
 namespace {
@@ -89,7 +99,7 @@ public:
 private:
   static constexpr std::string_view kWithValue[] = {
       "--entry", "--arg",    "--out",     "--layout",
-      "--dim",   "--target", "--threads", "--repeat"};
+      "--dim",   "--target", "--threads", "--repeat", "--chip"};
 
   static Status setOnce(const char *what, std::string &to,
                         std::string_view text) {
@@ -110,12 +120,16 @@ private:
     if (name == "--repeat")
       return parseNumber(name, text, 1, options.repeat);
     if (name == "--target") {
-      if (text != "cpu" && text != "oracle")
-        return Error{"--target: '" + std::string(text) +
-                     "' is neither cpu nor oracle"};
-      options.target = text == "cpu" ? Target::Cpu : Target::Oracle;
-      return Success();
+      for (const auto &[known, name] : kTargets)
+        if (text == name) {
+          options.target = known;
+          return Success();
+        }
+      return Error{"--target: '" + std::string(text) +
+                   "' is none of cpu, oracle, cuda and gpu-emulator"};
     }
+    if (name == "--chip")
+      return setOnce("--chip", options.chip, text);
     Expected<Setting> setting = parseSetting(name, text);
     if (!setting)
       return setting.error();
@@ -146,6 +160,12 @@ Expected<Options> moe::run::parseOptions(int argc, const char *const *argv) {
   if (!parser.options.help && parser.options.file.empty())
     return Error{"no FILE given; see --help"};
   const Options &options = parser.options;
+  if (!options.chip.empty() && !isGPU(options.target))
+    return Error{"--chip is of a GPU: it goes with --target=cuda or "
+                 "gpu-emulator"};
+  if (options.checkGradients && isGPU(options.target))
+    return Error{"--check-gradients has no target " +
+                 std::string(targetName(options.target))};
   if (options.checkGradients && (options.repeat > 0 || !options.outs.empty()))
     return Error{"--check-gradients neither measures nor writes results: it "
                  "goes without --repeat and --out"};
@@ -175,7 +195,10 @@ FILE is MLIR text or bytecode, or a shared library of moe-compile (.so).
                        moe.layout.TENSOR
   --out=NAME=FILE      writes a result, to FILE.npy (bf16 as f32) or
                        FILE.safetensors#TENSOR; all are written or none
-  --target=TARGET      cpu (default), or oracle: the naive reference lowering
+  --target=TARGET      cpu (default); oracle: the naive reference lowering;
+                       cuda: an NVIDIA GPU; gpu-emulator: the same code, every
+                       access checked, on this machine's processor
+  --chip=NAME          the GPU that code is made for, sm_80 (default), ...
   --threads=N          threads; 0 (default) is one a core
   --repeat=N           measures N calls
   --check-gradients    compares the gradients of all floating-point arguments

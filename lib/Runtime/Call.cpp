@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Check.h"
+#include "Stage.h"
 
 using namespace moe::rt;
 
@@ -103,6 +104,9 @@ int moe_entry_call(moe_context *context, const moe_entry *entry,
   const moe_entry_info &info = *entry->info;
   if (int status = checkCounts(context, info, numIn, numOut))
     return status;
+
+  if (info.device != MOE_DEVICE_CPU)
+    return finish(*own, info, callOnGPU(*own, *entry, in, out));
 
   // The entry's own functions check the tensors.
   size_t bytes = 0;

@@ -272,11 +272,12 @@ int CallChecker::checkOne(uint32_t index, const moe_tensor &tensor) {
   size_t bytes = 0;
   if (!getBytes(tensor, bytes))
     return mismatch(index, tensor, ": its bits pass the range of int64");
-  if (tensor.device_type != 1)
+  if (tensor.device_type != static_cast<int32_t>(info.device))
     return fail(context, MOE_ERROR_ARGUMENT,
                 startMessage(index).append(
-                    "expected data on the CPU (device type 1), got device "
+                    "expected data on the %s (device type %u), got device "
                     "type %d",
+                    info.device == MOE_DEVICE_CPU ? "CPU" : "GPU", info.device,
                     tensor.device_type));
   if (int status = checkStrides(index, tensor))
     return status;

@@ -58,6 +58,25 @@ static void parallelFor(moe_context *context, int64_t n, moe_task_fn fn,
     own->pool.run(n, fn, data);
 }
 
+static int launch(moe_context *context, const moe_launch *launch) {
+  Context *own = getOwn(context);
+  if (!own || !own->gpu)
+    return keepError(context, MOE_ERROR_DEVICE, "this context has no GPU");
+  int status = own->gpu->launch(own->gpu, launch);
+  return status ? keepError(context, status, own->gpu->error(own->gpu))
+                : MOE_OK;
+}
+
+static int copyBack(moe_context *context, void *host, const void *device,
+                    uint64_t bytes) {
+  Context *own = getOwn(context);
+  if (!own || !own->gpu)
+    return keepError(context, MOE_ERROR_DEVICE, "this context has no GPU");
+  int status = own->gpu->read(own->gpu, host, device, bytes);
+  return status ? keepError(context, status, own->gpu->error(own->gpu))
+                : MOE_OK;
+}
+
 int moe_context_create(int threads, moe_context **context) {
   if (!context)
     return MOE_ERROR_ARGUMENT;
@@ -77,6 +96,8 @@ int moe_context_create(int threads, moe_context **context) {
   own->check = checkCall;
   own->check_inputs = checkInputs;
   own->fail = keepError;
+  own->launch = launch;
+  own->copy_back = copyBack;
   *context = own;
   return MOE_OK;
 }
@@ -99,6 +120,11 @@ void moe_context_set_parallel_for(moe_context *context, moe_parallel_for_fn fn,
     own->hostParallelFor = fn;
     own->host = host;
   }
+}
+
+void moe_context_set_gpu(moe_context *context, moe_gpu *gpu) {
+  if (Context *own = getOwn(context))
+    own->gpu = gpu;
 }
 
 const char *moe_context_error(const moe_context *context) {
@@ -124,6 +150,8 @@ const char *moe_status_name(int status) {
     return "load";
   case MOE_ERROR_ABI:
     return "abi";
+  case MOE_ERROR_DEVICE:
+    return "device";
   default:
     return "unknown";
   }

@@ -25,6 +25,8 @@ namespace moe::rt {
 struct Context : moe_context {
   ThreadPool pool;
 
+  moe_gpu *gpu = nullptr; ///< Not owned.
+
   moe_parallel_for_fn hostParallelFor = nullptr;
   void *host = nullptr;
 

@@ -13,6 +13,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "moe-c/Compiler.h"
+#include "moe/Emulator/GPU.h"
 #include "moe/Runtime/moe_rt.h"
 
 #include <nanobind/nanobind.h>
@@ -58,6 +59,7 @@ struct Deleter {
     moe_compiled_destroy(compiled);
   }
   void operator()(moe_context *context) const { moe_context_destroy(context); }
+  void operator()(moe_gpu *gpu) const { gpu->destroy(gpu); }
   void operator()(char *message) const { moe_message_free(message); }
 };
 
@@ -79,6 +81,7 @@ public:
   }
 
   Code code;
+  bool isEmulated = false; ///< What is compiled for a GPU runs by emulation.
   std::string warnings;
 };
 
@@ -90,9 +93,12 @@ Module::Module(nb::bytes source, const std::string &target,
   options.name = name.c_str();
   if (target == "oracle")
     options.target = MOE_COMPILE_TARGET_ORACLE;
+  else if (target == "cuda" || target == "gpu-emulator")
+    options.target = MOE_COMPILE_TARGET_CUDA;
   else if (target != "cpu")
     throwValueError("there is no target '" + target +
-                    "'; expected 'cpu' or 'oracle'");
+                    "'; expected 'cpu', 'oracle', 'cuda' or 'gpu-emulator'");
+  isEmulated = target == "gpu-emulator";
   if (gradients) {
     options.gradients_of = (*gradients)[0].c_str();
     options.gradients_wrt = (*gradients)[1].c_str();
@@ -164,6 +170,8 @@ public:
     if (status != MOE_OK)
       throw std::runtime_error("no context of " + std::to_string(threads) +
                                " threads: " + moe_status_name(status));
+    if (entry.info->device != MOE_DEVICE_CPU)
+      openGPU(module.isEmulated);
   }
 
   const moe_entry_info &info() const { return *entry.info; }
@@ -216,7 +224,20 @@ public:
   }
 
 private:
+  void openGPU(bool isEmulated) {
+    moe_gpu *opened = nullptr;
+    if (isEmulated)
+      opened = moe::emulator::createGPU();
+    else if (moe_gpu_open_cuda(context.get(), /*device=*/0, &opened) != MOE_OK)
+      throw std::runtime_error(moe_context_error(context.get()));
+    if (!opened)
+      throw std::bad_alloc();
+    gpu.reset(opened);
+    moe_context_set_gpu(context.get(), opened);
+  }
+
   Code code;
+  std::unique_ptr<moe_gpu, Deleter> gpu;
   std::unique_ptr<moe_context, Deleter> context;
   moe_entry entry;
   std::mutex mutex;
@@ -275,8 +296,13 @@ public:
       views.push_back(makeView<nb::ro>(arrays[i], areBF16[i], info.args[i]));
       in.push_back(views.back().tensor);
     }
+    // A call copies arrays of the CPU to where the entry runs.
+    std::vector<moe_tensor> staged = in;
+    for (moe_tensor &tensor : staged)
+      if (tensor.device_type == MOE_DEVICE_CPU)
+        tensor.device_type = static_cast<int32_t>(info.device);
     entry.runLocked([&](moe_context *context, const moe_entry &own) {
-      return context->check_inputs(context, own.info, in.data());
+      return context->check_inputs(context, own.info, staged.data());
     });
   }
 

@@ -14,7 +14,7 @@ from typing import Literal
 from . import _moe
 from .layer import Layer
 
-Target = Literal["cpu", "oracle"]
+Target = Literal["cpu", "oracle", "cuda", "gpu-emulator"]
 
 
 class CompileWarning(UserWarning):
@@ -33,7 +33,9 @@ def compile(
     source: IR as text, or as bytes of text or bytecode; or the path of a file
         of it. A str without a brace is a path: IR has one.
     target: "cpu" is the optimised road; "oracle" the naive one, slow, which
-        judges the other.
+        judges the other. "cuda" runs on the first NVIDIA GPU; "gpu-emulator"
+        runs the same kernels on this machine's processor, slowly, every access
+        checked. Arrays stay the CPU's: a call copies them.
     threads: the threads of a call, the caller among them; None is one for each
         processor that this process may use.
     entry: the name of a function marked moe.entry; None where there is one

@@ -79,7 +79,7 @@ class Layer:
 
     @property
     def target(self) -> str:
-        """What the layer was compiled for: "cpu" or "oracle"."""
+        """What the layer was compiled for, as `compile` takes it."""
         return self._target
 
     @property

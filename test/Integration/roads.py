@@ -10,6 +10,9 @@ the tools alone, which are found on PATH:
   oracle   moe-compile, moe-run --target=oracle
   linalg   moe-compile, moe-opt --convert-moe-to-linalg, moe-run: what follows
            the conversion sees upstream dialects only
+  gpu-emulator
+           moe-compile, moe-run --target=gpu-emulator: kernels as PTX, every
+           access checked
 
 A layer's gradients are judged by moe-run --check-gradients: the compiled
 backward against central differences of the oracle, both in f64.
@@ -38,7 +41,7 @@ import routing  # noqa: E402
 from generate import operand_contents, pack  # noqa: E402
 from spec import LayerSpec  # noqa: E402
 
-ROADS = ("cpu", "oracle", "linalg")
+ROADS = ("cpu", "oracle", "linalg", "gpu-emulator")
 GRADIENT_ROADS = ("cpu", "oracle")
 RESULTS = ("y", "ids", "weights", "expert_loads")
 
@@ -80,6 +83,15 @@ def write_operands(
     path.write_bytes(pack(*operand_contents(spec, inputs)))
 
 
+def to_linalg(source: pathlib.Path) -> str:
+    """The module with nothing of the dialect left."""
+    text = run_tool(["moe-opt", "--convert-moe-to-linalg", str(source)])
+    left = _MOE_OP.search(text)
+    if left:
+        raise RoadError(f"left by the conversion: {left.group().strip()}")
+    return text
+
+
 def build(
     spec: LayerSpec,
     module: pathlib.Path,
@@ -95,11 +107,7 @@ def build(
     if road == "linalg":
         source = module.with_suffix(".source.mlir")
         module.replace(source)
-        text = run_tool(["moe-opt", "--convert-moe-to-linalg", str(source)])
-        left = _MOE_OP.search(text)
-        if left:
-            raise RoadError(f"left by the conversion: {left.group().strip()}")
-        module.write_text(text)
+        module.write_text(to_linalg(source))
 
 
 def choice_slots(spec: LayerSpec, tokens: int, groups: int) -> int:
@@ -146,8 +154,8 @@ class Call:
     def words(self, module: pathlib.Path, road: str) -> list[str]:
         """The command line of moe-run, without destinations."""
         words = ["moe-run", str(module), f"--threads={self.threads}"]
-        if road == "oracle":
-            words.append("--target=oracle")
+        if road in ("oracle", "gpu-emulator"):
+            words.append(f"--target={road}")
         for name in self.names:
             words.append(f"--arg={name}={self.operands}#{name}")
         if self.spec.router == "expert_choice" and "ids" in self.results:

@@ -17,6 +17,6 @@
 
 // CHECK: Compiling entry function '{{mixtral|deepseek}}_kernel' for 'sm_80'
 // SMALL: 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
-// LARGE: 2048 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+// LARGE: 2096 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 // CHECK: Used {{[0-9]+}} registers, used 0 barriers
-// CUBIN: gpu.binary @mixtral_kernel {{.*}}"\7FELF
+// CUBIN: gpu.binary @kernels {{.*}}"\7FELF

@@ -14,7 +14,7 @@
 // RUN: not moe-opt %t/mixtral.mlir --moe-gpu=chip=sm_42 2>&1 | FileCheck %s --check-prefix=CHIP
 // RUN: not moe-opt %t/mixtral.mlir --moe-gpu=format=text 2>&1 | FileCheck %s --check-prefix=FORMAT
 
-// HOPPER: gpu.binary @mixtral_kernel
+// HOPPER: gpu.binary @kernels
 // HOPPER-SAME: chip = "sm_90a", features = "+ptx80"
 // HOPPER-SAME: .target sm_90a
 // CHIP: error: no GPU code for chip 'sm_42'; known are sm_80, sm_86,

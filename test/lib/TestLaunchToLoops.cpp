@@ -80,7 +80,14 @@ struct TestLaunchToLoops
 
   void runOnOperation() override {
     SmallVector<gpu::LaunchOp> launches;
+    SmallVector<gpu::MemcpyOp> copies;
     getOperation()->walk([&](gpu::LaunchOp op) { launches.push_back(op); });
+    getOperation()->walk([&](gpu::MemcpyOp op) { copies.push_back(op); });
+    for (gpu::MemcpyOp copy : copies) {
+      OpBuilder b(copy);
+      memref::CopyOp::create(b, copy.getLoc(), copy.getSrc(), copy.getDst());
+      copy.erase();
+    }
     for (gpu::LaunchOp launch : launches)
       if (failed(convert(launch)))
         return signalPassFailure();

@@ -17,6 +17,7 @@ import dtypes
 import generate
 import reference
 from families import CASES
+from random_routers import KINDS, SAMPLES, RouterLayer, random_router
 from random_specs import random_inputs, random_spec
 from spec import LayerSpec, SpecError
 
@@ -219,6 +220,27 @@ def test_random_specs_cover_every_value():
     assert random_spec(7) == random_spec(7)
     one, two = (random_inputs(specs[3], 3) for _ in range(2))
     assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_random_routers_cover_every_router():
+    """Every setting varies, in training and not."""
+    layers = [random_router(seed) for seed in range(600)]
+    assert random_router(7) == random_router(7)
+    for field in dataclasses.fields(RouterLayer):
+        seen = {getattr(layer, field.name) for layer in layers}
+        assert len(seen) > 1, field.name
+    for kind in KINDS:
+        own = [layer for layer in layers if layer.kind == kind]
+        assert {layer.mask for layer in own} == {False, True}
+        assert {bool(layer.losses) for layer in own} == {False, True}
+        assert {"f32", "f64"} <= {layer.storage for layer in own}
+        if kind in SAMPLES:
+            assert {layer.training for layer in own} == {False, True}
+    forms = {layer.mix.form for layer in layers if layer.mix}
+    assert forms == {"dot", "learned", "attention", "matrix"}
+    assert {"load", "second_place", "l1_balance"} <= {
+        name for layer in layers for name in layer.losses
+    }
 
 
 # Comparison.

@@ -15,6 +15,7 @@
 #include "moe/IO/Files.h"
 #include "moe/InitAllDialects.h"
 #include "moe/Layer/Examples.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/Path.h"
@@ -47,8 +48,13 @@ static cl::opt<std::string>
                        "grouped, buffers, cpu or llvm"),
               cl::value_desc("stage"), cl::cat(category));
 static cl::opt<std::string>
-    targetName("target", cl::desc("cpu, or oracle: the naive reference code"),
+    targetName("target",
+               cl::desc("cpu; oracle: the naive reference code; cuda: kernels "
+                        "for NVIDIA's GPUs, launched by the runtime"),
                cl::value_desc("target"), cl::init("cpu"), cl::cat(category));
+static cl::opt<std::string>
+    chipName("chip", cl::desc("the GPU of target cuda, sm_80 (default), ..."),
+             cl::value_desc("name"), cl::cat(category));
 static cl::opt<std::string>
     cpuName("mcpu", cl::desc("processor; native (default) is this machine's"),
             cl::value_desc("name"), cl::init("native"), cl::cat(category));
@@ -165,11 +171,22 @@ static llvm::Error readOptions(Request &request) {
   if (!headerFile.empty() && !describesEntries)
     return llvm::createStringError("--header needs the stage cpu or llvm");
 
-  if (targetName != "cpu" && targetName != "oracle")
+  auto target = llvm::StringSwitch<std::optional<CompileTarget>>(targetName)
+                    .Case("cpu", CompileTarget::cpu)
+                    .Case("oracle", CompileTarget::oracle)
+                    .Case("cuda", CompileTarget::cuda)
+                    .Default(std::nullopt);
+  if (!target)
     return llvm::createStringError("there is no target '" + targetName +
-                                   "'; targets are cpu and oracle");
-  request.compile.target =
-      targetName == "oracle" ? CompileTarget::oracle : CompileTarget::cpu;
+                                   "'; targets are cpu, oracle and cuda");
+  request.compile.target = *target;
+  if (*target == CompileTarget::cuda && request.stage != Stage::llvm)
+    return llvm::createStringError("target cuda stops at no stage; moe-opt "
+                                   "--moe-to-gpu prints its kernels");
+  if (!chipName.empty() && *target != CompileTarget::cuda)
+    return llvm::createStringError("--chip goes with --target=cuda");
+  if (!chipName.empty())
+    request.compile.gpu.chip = chipName;
   if (optLevel > 3)
     return llvm::createStringError("-O takes 0, 1, 2 or 3");
   request.compile.optLevel = optLevel;

@@ -16,6 +16,7 @@
 #include "moe/ExecutionEngine/JIT.h"
 #include "moe/InitAllDialects.h"
 #include "moe/Run/Options.h"
+#include "moe/Emulator/GPU.h"
 #include "moe/Run/Run.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/SourceMgr.h"
@@ -99,8 +100,12 @@ static int runSource(const run::Options &options, moe_context *context) {
   run::CostFn cost = makeCostFunction(*layer);
 
   CompileOptions compile;
-  compile.target = options.target == run::Target::Oracle ? CompileTarget::oracle
-                                                         : CompileTarget::cpu;
+  if (run::isGPU(options.target))
+    compile.target = CompileTarget::cuda;
+  else if (options.target == run::Target::Oracle)
+    compile.target = CompileTarget::oracle;
+  if (!options.chip.empty())
+    compile.gpu.chip = options.chip;
   if (failed(lowerModule(*module, compile)))
     return report(options.file + ": could not be compiled");
   auto object = compileToObject(*module, compile);
@@ -115,6 +120,23 @@ static int runSource(const run::Options &options, moe_context *context) {
   return run::runEntry(options, *entry, context, cost, std::cout, std::cerr);
 }
 
+namespace {
+struct GPUCloser {
+  void operator()(moe_gpu *gpu) const { gpu->destroy(gpu); }
+};
+using GPUHandle = std::unique_ptr<moe_gpu, GPUCloser>;
+} // namespace
+
+/// The GPU of a target, or null; the context then has the message.
+static moe_gpu *openGPU(const run::Options &options, moe_context *context) {
+  moe_gpu *gpu = nullptr;
+  if (options.target == run::Target::Cuda)
+    moe_gpu_open_cuda(context, /*device=*/0, &gpu);
+  if (options.target == run::Target::GpuEmulator)
+    gpu = ::moe::emulator::createGPU();
+  return gpu;
+}
+
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
   auto options = run::parseOptions(argc, argv);
@@ -127,6 +149,13 @@ int main(int argc, char **argv) {
   moe_context *context = nullptr;
   if (int status = moe_context_create(options->threads, &context))
     return report(llvm::Twine("no context: ") + moe_status_name(status));
+  GPUHandle gpu(openGPU(*options, context));
+  if (run::isGPU(options->target) && !gpu) {
+    int code = report(moe_context_error(context));
+    moe_context_destroy(context);
+    return code;
+  }
+  moe_context_set_gpu(context, gpu.get());
   StringRef file = options->file;
   int code = file.ends_with(".so") ? runLibrary(*options, context)
                                    : runSource(*options, context);

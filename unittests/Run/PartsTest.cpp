@@ -85,7 +85,7 @@ TEST(Options, Refuses) {
     EXPECT_EQ(messageOf({bad}), "--arg: '" + std::string(bad + 6) +
                                     "' is not of the form NAME=VALUE");
   EXPECT_EQ(messageOf({"--target=gpu"}),
-            "--target: 'gpu' is neither cpu nor oracle");
+            "--target: 'gpu' is none of cpu, oracle, cuda and gpu-emulator");
   for (const char *bad : {"-1", "x", "1x", "2147483648", "1.5", " 1"})
     EXPECT_EQ(messageOf({("--threads=" + std::string(bad)).c_str()}),
               "--threads: '" + std::string(bad) +

@@ -43,6 +43,7 @@ public:
     info->num_inputs = uint32_t(inputs.size());
     info->num_outputs = uint32_t(outputs.size());
     info->num_symbols = 2;
+    info->device = MOE_DEVICE_CPU;
     std::strcpy(info->name, "layer");
     std::strcpy(info->symbol_name[0], "T");
     std::strcpy(info->symbol_name[1], "C");
@@ -408,7 +409,7 @@ TEST_F(RunTest, RefusesADamagedDescription) {
                                     "--dim=T=1"};
   auto *info = const_cast<moe_entry_info *>(layer.entry.info);
   info->abi_version = 9;
-  EXPECT_EQ(errorOf(layer, words), "the entry is of ABI version 9, expected 1");
+  EXPECT_EQ(errorOf(layer, words), "the entry is of ABI version 9, expected 2");
   info->abi_version = MOE_ABI_VERSION;
   info->args[0].shape[0] = -3;
   EXPECT_EQ(errorOf(layer, words), "the description of the entry is damaged");

@@ -320,9 +320,9 @@ TEST_F(CheckTest, Workspace) {
 }
 
 TEST_F(CheckTest, Descriptions) {
-  info->abi_version = 2;
-  EXPECT_EQ(check(), "abi: expected an entry of ABI version 1, got version 2");
-  info->abi_version = 1;
+  info->abi_version = MOE_ABI_VERSION + 1;
+  EXPECT_EQ(check(), "abi: expected an entry of ABI version 2, got version 3");
+  info->abi_version = MOE_ABI_VERSION;
   info->args[2].shape[1] = -4;
   EXPECT_EQ(check(), "abi: layer: malformed description: argument 'ids': size "
                      "1 is symbol 3 of 2");

@@ -127,11 +127,11 @@ TEST(ContextTest, CopiedHeadIsNotTheRuntimes) {
 }
 
 TEST(ContextTest, StatusNames) {
-  const char *names[] = {"ok",    "argument", "workspace", "data",
-                         "bound", "memory",   "load",      "abi"};
-  for (int i = 0; i < 8; ++i)
+  const char *names[] = {"ok",     "argument", "workspace", "data",  "bound",
+                         "memory", "load",     "abi",       "device"};
+  for (int i = 0; i < 9; ++i)
     EXPECT_STREQ(moe_status_name(i), names[i]);
-  for (int i : {-1, 8, INT32_MAX})
+  for (int i : {-1, 9, INT32_MAX})
     EXPECT_STREQ(moe_status_name(i), "unknown");
 }
 

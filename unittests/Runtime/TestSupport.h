@@ -56,6 +56,7 @@ public:
     info->num_inputs = static_cast<uint32_t>(inputs.size());
     info->num_outputs = static_cast<uint32_t>(outputs.size());
     info->num_symbols = 2;
+    info->device = MOE_DEVICE_CPU;
     std::strncpy(info->name, name, MOE_NAME_BYTES - 1);
     std::strcpy(info->symbol_name[0], "T");
     std::strcpy(info->symbol_name[1], "U");

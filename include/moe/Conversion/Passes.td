@@ -84,38 +84,80 @@ def ConvertMoeToCPUPass : Pass<"convert-moe-to-cpu", "::mlir::func::FuncOp"> {
   ];
 }
 
-def ConvertMoeGatingToGPUPass
-    : Pass<"convert-moe-gating-to-gpu", "::mlir::func::FuncOp"> {
-  let summary = "gate and token choice as one GPU kernel";
+def ConvertMoeToGPUPass : Pass<"convert-moe-to-gpu", "::mlir::func::FuncOp"> {
+  let summary = "the grouped primitives on buffers as loops over GPU threads";
   let description = [{
-    Precondition: stage `routed`, on tensors; results go to memrefs. Each
-    scf.forall over token tiles becomes a gpu.launch whose block is a tile and
-    whose thread is a token; a pair of moe.gate and moe.route without a loop
-    becomes one with blocks of `threads`. Postcondition: no op of the dialect;
-    the kernel works on memrefs but for the token body, unchanged and on
-    tensors of private memory, which bufferizes like all else.
+    Precondition: grouped primitives, copies and structured ops on memrefs.
+    Postcondition: no op of the dialect and no structured op; scf.forall and
+    scf.parallel whose iterations are threads of scalar code, a number of the
+    result each, in an order that does not depend on the threads. Inside of such
+    a loop a primitive is code of its thread; a gate's product reads 16 bytes at
+    a time where rows allow, and a cf.assert checks the pointers for it.
 
-    An op or an operand without GPU code is named in an error and nothing of
-    its routing is changed. Rows are loaded 16 bytes at a time where H allows;
-    a cf.assert in front of the launch checks the pointers for it.
+    See test/Conversion/MoeToGPU/primitives.mlir.
+  }];
+  let dependentDialects = [
+    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
+    "::mlir::cf::ControlFlowDialect", "::mlir::linalg::LinalgDialect",
+    "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+  ];
+}
 
-    See test/Conversion/MoeToGPU/gating.mlir.
+def MoeSplitHostPass : Pass<"moe-split-host", "::mlir::func::FuncOp"> {
+  let summary = "what touches buffers as code of the device";
+  let description = [{
+    Precondition: a function of one block on memrefs, parallel loops without
+    results. Postcondition: only parallel loops touch a buffer of the device;
+    all else that did is a loop of one thread (scf.forall). A number that the
+    device makes and another loop needs is kept in a buffer of one element; one
+    that the host needs, for an assertion or a size, is copied to it by
+    gpu.memcpy. Loads of inputs, and arithmetic on them, are repeated in the
+    loops that need them.
+
+    See test/Conversion/MoeToGPU/split-host.mlir.
+  }];
+  let statistics = [
+    Statistic<"numLoops", "num-loops", "loops of one thread made">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect"
+  ];
+}
+
+def MoeParallelToLaunchPass
+    : Pass<"moe-parallel-to-launch", "::mlir::func::FuncOp"> {
+  let summary = "parallel loops as kernels";
+  let description = [{
+    Every parallel loop of a function becomes a gpu.launch with a thread for
+    each iteration, neighbours next to each other in the last dimension; a loop
+    of one iteration is a kernel of one thread. Loops inside of others are made
+    sequential. Private memory moves to a kernel's beginning.
+
+    See test/Conversion/MoeToGPU/launch.mlir.
   }];
   let options = [
-    Option<"threads", "threads", "int64_t", "128",
-           "tokens in a block where no loop says so">
+    Option<"threads", "threads", "int64_t", "128", "threads in a block">
   ];
   let statistics = [
     Statistic<"numKernels", "num-kernels", "kernels made">
   ];
   let dependentDialects = [
-    "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
-    "::mlir::bufferization::BufferizationDialect",
-    "::mlir::cf::ControlFlowDialect", "::mlir::gpu::GPUDialect",
-    "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
-    "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect",
-    "::mlir::vector::VectorDialect"
+    "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::scf::SCFDialect"
   ];
+}
+
+def MoeMergeKernelsPass : Pass<"moe-merge-kernels", "::mlir::ModuleOp"> {
+  let summary = "one image for all kernels of a module";
+  let description = [{
+    The kernels of all gpu.modules move into one, @kernels, under the names of
+    the modules that they were in.
+
+    See test/Conversion/MoeToGPU/merge-kernels.mlir.
+  }];
+  let dependentDialects = ["::mlir::gpu::GPUDialect"];
 }
 
 def MoeAttachNVVMTargetPass
@@ -140,8 +182,9 @@ def MoeMathToIntrinsicsPass
   let summary = "what a GPU has instructions for, without its device library";
   let description = [{
     The conversion to NVVM calls the device library even for fma, floor, abs
-    and sqrt; this makes intrinsics of such calls, and drops what is declared
-    and not called. A call that stays is an error where there is no library.
+    and sqrt; this makes intrinsics of such calls and of math.ctlz, and drops
+    what is declared and not called. A call that stays is an error where there
+    is no library.
 
     See test/Conversion/MoeToGPU/math.mlir.
   }];
@@ -215,16 +258,42 @@ def MoeOutlineParallelPass
   ];
 }
 
+def MoeLaunchToRuntimePass
+    : Pass<"moe-launch-to-runtime", "::mlir::ModuleOp"> {
+  let summary = "launches of kernels as calls of the context";
+  let description = [{
+    Precondition: entries with a context that return a status; kernels as
+    gpu.binary, one object each. Postcondition: no op of the gpu dialect. A
+    launch is a call of the context's `launch`, a gpu.memcpy to the host's stack
+    one of its `copy_back`; the first that fails is the entry's status. Images
+    are constants of the object.
+
+    See test/Conversion/MoeToRuntime/launch-to-runtime.mlir.
+  }];
+  let statistics = [
+    Statistic<"numLowered", "num-lowered", "launches and copies lowered">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::cf::ControlFlowDialect",
+    "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::memref::MemRefDialect"
+  ];
+}
+
 def MoeEmitEntryPass : Pass<"moe-emit-entry", "::mlir::ModuleOp"> {
   let summary = "the C entry points and the description of an entry";
   let description = [{
     Precondition: planned entries that return a status. Postcondition: for each,
     the exported functions moe_NAME, moe_NAME_workspace and moe_NAME_pack and
     the constants moe_NAME_info and moe_NAME_pack_info of moe_rt.h; the function
-    itself is private.
+    itself is private. With `gpu`, tensors and workspace of the entry are a
+    GPU's; packing stays the CPU's.
 
     See test/Conversion/MoeToRuntime/emit-entry.mlir.
   }];
+  let options = [
+    Option<"gpu", "gpu", "bool", "false", "entries run on a GPU">
+  ];
   let dependentDialects = [
     "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
     "::mlir::memref::MemRefDialect"

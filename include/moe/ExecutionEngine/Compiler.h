@@ -23,7 +23,8 @@
 
 namespace mlir::moe {
 
-enum class CompileTarget { cpu, oracle };
+/// Code of `cuda` is launched by the runtime on whatever GPU a context has.
+enum class CompileTarget { cpu, oracle, cuda };
 
 struct CompileOptions {
   CompileTarget target = CompileTarget::cpu;
@@ -35,6 +36,7 @@ struct CompileOptions {
   /// or errors where this is set.
   bool fallbackIsError = false;
   CPUPipelineOptions pipeline;
+  GPUPipelineOptions gpu;
 };
 
 /// What a compilation can write.
@@ -48,8 +50,8 @@ std::optional<OutputKind> inferOutputKind(StringRef fileName);
 /// True where a function of the module is marked as an entry.
 bool hasEntry(ModuleOp module);
 
-/// Runs the target's passes up to a stage. Errors are diagnostics on the
-/// module.
+/// Runs the target's passes up to a stage; those of cuda have no stage to stop
+/// at but the last. Errors are diagnostics on the module.
 LogicalResult lowerModule(ModuleOp module, const CompileOptions &options,
                           Stage last = Stage::llvm);
 

@@ -71,6 +71,9 @@ void buildOraclePipeline(OpPassManager &pm, Stage last = Stage::llvm);
 /// inside a gpu.binary.
 void buildGPUKernels(OpPassManager &pm, const GPUPipelineOptions &options);
 void buildGPUPipeline(OpPassManager &pm, const GPUPipelineOptions &options);
+/// The same, and the host's part as entries of the runtime in the LLVM dialect.
+void buildGPUEntryPipeline(OpPassManager &pm,
+                           const GPUPipelineOptions &options);
 
 void registerPipelines();
 

@@ -18,7 +18,12 @@
 
 namespace moe::run {
 
-enum class Target { Cpu, Oracle };
+/// The emulator stands for a GPU: what is compiled is the same.
+enum class Target { Cpu, Oracle, Cuda, GpuEmulator };
+
+inline bool isGPU(Target target) {
+  return target == Target::Cuda || target == Target::GpuEmulator;
+}
 
 /// NAME=TEXT, as given.
 using Setting = std::pair<std::string, std::string>;
@@ -31,6 +36,7 @@ struct Options {
   std::vector<Setting> layouts;
   std::vector<std::pair<std::string, int64_t>> dims;
   Target target = Target::Cpu;
+  std::string chip; ///< Of a GPU; empty: sm_80.
   int threads = 0; ///< 0: one a core.
   int repeat = 0;  ///< 0: run once, do not measure.
   bool checkGradients = false;

@@ -34,7 +34,7 @@
 extern "C" {
 #endif
 
-#define MOE_ABI_VERSION 1u
+#define MOE_ABI_VERSION 2u
 #define MOE_MAX_RANK 8
 #define MOE_MAX_SYMBOLS 8
 #define MOE_NAME_BYTES 64
@@ -49,8 +49,15 @@ typedef enum moe_status {
   MOE_ERROR_BOUND = 4,     ///< A dimension past its declared bound.
   MOE_ERROR_MEMORY = 5,    ///< The host is out of memory.
   MOE_ERROR_LOAD = 6,      ///< A library or symbol cannot be loaded.
-  MOE_ERROR_ABI = 7        ///< Compiled for another version of this header.
+  MOE_ERROR_ABI = 7,       ///< Compiled for another version of this header.
+  MOE_ERROR_DEVICE = 8     ///< No GPU, or one that refused.
 } moe_status;
+
+/// Where the tensors and the workspace of an entry lie, in DLPack's codes.
+typedef enum moe_device {
+  MOE_DEVICE_CPU = 1,
+  MOE_DEVICE_CUDA = 2 ///< Or what stands for it: see moe_gpu.
+} moe_device;
 
 /// Element type, with the field layout and type codes of DLPack's DLDataType.
 typedef struct moe_dtype {
@@ -63,7 +70,7 @@ typedef struct moe_dtype {
 /// DLTensor. `strides` counts elements; NULL means compact row-major.
 typedef struct moe_tensor {
   void *data;
-  int32_t device_type; ///< 1 is the CPU (DLPack's kDLCPU).
+  int32_t device_type; ///< A moe_device.
   int32_t device_id;
   int32_t ndim;
   moe_dtype dtype;
@@ -90,6 +97,8 @@ typedef struct moe_entry_info {
   uint32_t num_inputs;
   uint32_t num_outputs;
   uint32_t num_symbols;
+  uint32_t device;   ///< A moe_device.
+  uint32_t reserved; ///< Zero.
   char name[MOE_NAME_BYTES];
   char symbol_name[MOE_MAX_SYMBOLS][16];
   int64_t symbol_bound[MOE_MAX_SYMBOLS]; ///< Largest legal size.
@@ -100,6 +109,19 @@ typedef struct moe_context moe_context;
 
 /// Runs the iterations [begin, end) of a parallel loop.
 typedef void (*moe_task_fn)(void *data, int64_t begin, int64_t end);
+
+/// One launch of a kernel, as compiled code hands it on.
+typedef struct moe_launch {
+  const void *image; ///< PTX text with its end, or a cubin. Stays where it is.
+  uint64_t image_bytes;
+  const char *kernel;
+  uint32_t grid[3];  ///< Blocks, each at least 1.
+  uint32_t block[3]; ///< Threads of a block.
+  uint32_t shared_bytes;
+  uint32_t num_arguments;
+  /// Pointers to the kernel's arguments, as cuLaunchKernel takes them.
+  void *const *arguments;
+} moe_launch;
 
 /// The head of every context: what compiled code calls. A host may bring its
 /// own context by laying out these fields first; moe_context_create fills them
@@ -120,6 +142,11 @@ struct moe_context {
                       const moe_tensor *in);
   /// Keeps an error found by compiled code and returns its code.
   int (*fail)(moe_context *, int status, const char *message);
+  /// Starts a kernel; kernels of a context run one after the other.
+  int (*launch)(moe_context *, const moe_launch *);
+  /// Copies from the device once all kernels before have ended.
+  int (*copy_back)(moe_context *, void *host, const void *device,
+                   uint64_t bytes);
 };
 
 //===----------------------------------------------------------------------===//
@@ -152,6 +179,33 @@ const char *moe_context_error(const moe_context *);
 const char *moe_status_name(int status);
 
 //===----------------------------------------------------------------------===//
+// GPUs
+//===----------------------------------------------------------------------===//
+
+/// A GPU, or what stands for one. Its functions return a status; what went
+/// wrong is then in `error`, which lives until the next call. Not for several
+/// threads at once. Whoever makes one lays out these fields first.
+typedef struct moe_gpu moe_gpu;
+struct moe_gpu {
+  /// Memory aligned to 256 bytes at least; `bytes` is not 0.
+  int (*allocate)(moe_gpu *, uint64_t bytes, void **memory);
+  void (*release)(moe_gpu *, void *memory);
+  int (*write)(moe_gpu *, void *device, const void *host, uint64_t bytes);
+  int (*read)(moe_gpu *, void *host, const void *device, uint64_t bytes);
+  int (*launch)(moe_gpu *, const moe_launch *);
+  const char *(*error)(moe_gpu *);
+  void (*destroy)(moe_gpu *);
+};
+
+/// The GPU that entries of MOE_DEVICE_CUDA run on; NULL is none. The context
+/// does not own it.
+void moe_context_set_gpu(moe_context *, moe_gpu *gpu);
+
+/// Opens a GPU through NVIDIA's driver, which is looked for at run time. On
+/// error `*gpu` is NULL and the context has the message.
+int moe_gpu_open_cuda(moe_context *, int device, moe_gpu **gpu);
+
+//===----------------------------------------------------------------------===//
 // Compiled layers
 //===----------------------------------------------------------------------===//
 
@@ -182,7 +236,9 @@ int moe_module_entry(moe_context *, moe_module *, const char *name,
                      moe_entry *entry);
 
 /// Runs an entry with a workspace that the context keeps and grows, for hosts
-/// that do not plan their own. Not for several threads on one context.
+/// that do not plan their own. Tensors of an entry that runs on a GPU may be
+/// the CPU's: they are copied to the context's GPU and back. Not for several
+/// threads on one context.
 int moe_entry_call(moe_context *, const moe_entry *, const moe_tensor *in,
                    uint32_t num_in, moe_tensor *out, uint32_t num_out);
 

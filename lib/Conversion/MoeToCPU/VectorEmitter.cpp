@@ -49,7 +49,8 @@ Value VectorEmitter::mask(int64_t size) {
 }
 
 bool VectorEmitter::hasUnitStride(Value memref) {
-  return cast<MemRefType>(memref.getType()).areTrailingDimsContiguous(1);
+  // Not areTrailingDimsContiguous, which passes over a stride of one element.
+  return cast<MemRefType>(memref.getType()).isLastDimUnitStride();
 }
 
 Value VectorEmitter::loadScalar(Value memref, ValueRange indices) {

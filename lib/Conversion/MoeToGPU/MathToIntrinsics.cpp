@@ -8,6 +8,7 @@
 
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/Target/LLVM/NVVM/Utils.h"
 #include "moe/Conversion/Passes.h"
@@ -62,11 +63,21 @@ struct MoeMathToIntrinsics
 
   void runOnOperation() override {
     SmallVector<LLVM::CallOp> calls;
-    getOperation()->walk([&](LLVM::CallOp call) {
-      if (call.getCallee().value_or("").starts_with("__nv_"))
+    SmallVector<math::CountLeadingZerosOp> counts;
+    getOperation()->walk([&](Operation *op) {
+      if (auto call = dyn_cast<LLVM::CallOp>(op);
+          call && call.getCallee().value_or("").starts_with("__nv_"))
         calls.push_back(call);
+      if (auto count = dyn_cast<math::CountLeadingZerosOp>(op))
+        counts.push_back(count);
     });
     IRRewriter rewriter(&getContext());
+    for (math::CountLeadingZerosOp count : counts) {
+      rewriter.setInsertionPoint(count);
+      rewriter.replaceOpWithNewOp<LLVM::CountLeadingZerosOp>(
+          count, count.getType(), count.getOperand(),
+          /*is_zero_poison=*/false);
+    }
     for (LLVM::CallOp call : calls) {
       StringRef function = *call.getCallee();
       if (convert(rewriter, call, function) || hasDeviceLibrary())

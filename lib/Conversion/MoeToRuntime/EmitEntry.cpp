@@ -34,9 +34,10 @@ namespace {
 /// Builds the bytes of a moe_entry_info.
 class InfoBuilder {
 public:
-  InfoBuilder(func::FuncOp function) : function(function) {
+  InfoBuilder(func::FuncOp function, moe_device device) : function(function) {
     std::memset(&head, 0, sizeof head);
     head.abi_version = MOE_ABI_VERSION;
+    head.device = device;
   }
 
   LogicalResult setName(StringRef name) {
@@ -165,8 +166,9 @@ std::string InfoBuilder::getBytes() const {
 
 class EntryEmitter {
 public:
-  EntryEmitter(func::FuncOp function)
-      : function(function), module(function->getParentOfType<ModuleOp>()),
+  EntryEmitter(func::FuncOp function, bool gpu)
+      : function(function), device(gpu ? MOE_DEVICE_CUDA : MOE_DEVICE_CPU),
+        module(function->getParentOfType<ModuleOp>()),
         b(function.getLoc(), function.getContext()), abi(b),
         converter(function.getContext()) {
     pointer = LLVM::LLVMPointerType::get(b.getContext());
@@ -197,6 +199,7 @@ private:
   }
 
   func::FuncOp function;
+  moe_device device;
   ModuleOp module;
   ImplicitLocOpBuilder b;
   RuntimeABI abi;
@@ -349,7 +352,7 @@ LogicalResult EntryEmitter::emitPack() {
   for (unsigned i = 0; i < numInputs; ++i)
     if (function.getArgAttr(i, kLayoutAttrName))
       packed.push_back(i);
-  InfoBuilder builder(function);
+  InfoBuilder builder(function, MOE_DEVICE_CPU);
   if (failed(builder.setName((function.getName() + "_pack").str())))
     return failure();
   for (bool isInput : {true, false})
@@ -384,7 +387,7 @@ LogicalResult EntryEmitter::run() {
     return function.emitOpError("is no planned entry");
   numInputs = inputs.getInt();
   numOutputs = function.getNumArguments() - numInputs - 2;
-  InfoBuilder builder(function);
+  InfoBuilder builder(function, device);
   if (failed(builder.setName(function.getName())))
     return failure();
   for (unsigned i = 0; i < numInputs + numOutputs; ++i)
@@ -416,9 +419,11 @@ LogicalResult EntryEmitter::run() {
 }
 
 struct MoeEmitEntry : public moe::impl::MoeEmitEntryPassBase<MoeEmitEntry> {
+  using MoeEmitEntryPassBase::MoeEmitEntryPassBase;
+
   void runOnOperation() override {
     for (func::FuncOp entry : getEntries(getOperation()))
-      if (failed(EntryEmitter(entry).run()))
+      if (failed(EntryEmitter(entry, gpu).run()))
         return signalPassFailure();
   }
 };

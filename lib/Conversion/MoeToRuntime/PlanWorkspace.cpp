@@ -208,11 +208,20 @@ int64_t getBytes(MemRefType type) {
   return bytes;
 }
 
-/// The outermost parallel loop around an op, or null.
+/// Whether a parallel loop has one task, which shares its buffers with nobody.
+bool hasOneTask(scf::ForallOp loop) {
+  return loop.isNormalized() &&
+         llvm::all_of(loop.getStaticUpperBound(),
+                      [](int64_t bound) { return bound == 1; });
+}
+
+/// The outermost parallel loop of several tasks around an op, or null.
 scf::ForallOp getTask(Operation *op) {
-  auto task = op->getParentOfType<scf::ForallOp>();
-  while (task && task->getParentOfType<scf::ForallOp>())
-    task = task->getParentOfType<scf::ForallOp>();
+  scf::ForallOp task;
+  for (auto loop = op->getParentOfType<scf::ForallOp>(); loop;
+       loop = loop->getParentOfType<scf::ForallOp>())
+    if (!hasOneTask(loop))
+      task = loop;
   return task;
 }
 

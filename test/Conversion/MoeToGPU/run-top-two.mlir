@@ -6,9 +6,12 @@
 // DEFINE:   -shared-libs=%mlir_libs/libmlir_runner_utils.so \
 // DEFINE:   -shared-libs=%mlir_libs/libmlir_c_runner_utils.so
 
-// RUN: moe-opt %s --pass-pipeline='builtin.module(moe-to-routed{tile-size=128}, \
-// RUN:   func.func(convert-moe-gating-to-gpu),moe-to-buffers, \
-// RUN:   func.func(test-launch-to-loops),%{finish})' -o %t.gpu.mlir
+// RUN: moe-opt %s --pass-pipeline='builtin.module(moe-to-routed{tile-size=1}, \
+// RUN:   func.func(moe-lower-to-grouped{panels=false}, \
+// RUN:     convert-moe-to-linalg{keep-primitives}),moe-to-buffers, \
+// RUN:   func.func(convert-moe-to-gpu),canonicalize,cse, \
+// RUN:   func.func(moe-split-host,moe-parallel-to-launch,test-launch-to-loops), \
+// RUN:   %{finish})' -o %t.gpu.mlir
 // RUN: %{run} %t.gpu.mlir > %t.gpu.txt
 // RUN: moe-opt %s --pass-pipeline='builtin.module( \
 // RUN:   func.func(convert-moe-to-loops),moe-to-buffers,%{finish})' -o %t.oracle.mlir

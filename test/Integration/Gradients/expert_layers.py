@@ -60,6 +60,26 @@ class Experts:
         sizes = "x".join("?" if n is None else str(n) for n in shape)
         return f"tensor<{sizes}x{self.dtype}>"
 
+    def expert_op(self, row: str) -> str:
+        """%out of %rows, which are of type `row`, and %offsets."""
+        types = {n: self.type_of(s) for n, s in self.tensors().items()}
+
+        def listed(*names):
+            own = [n for n in names if n in types]
+            values = ", ".join(f"%{n}" for n in own)
+            return f"({values} : {', '.join(types[n] for n in own)})"
+
+        bias, down_bias = "", ""
+        if self.biases:
+            bias = f"bias{listed('gate_bias', 'up_bias')}"
+            down_bias = f"down_bias{listed('down_bias')}"
+        return f"""
+  %out = moe.experts %rows offsets(%offsets : tensor<{self.experts + 1}xi32>)
+    up{listed("gate", "up")} {bias} down{listed("down")} {down_bias}
+    {"gated" if self.gated else ""} activation
+    #moe.activation<{self.activation}> layout <{self.layout}>
+    : {row} -> {row}"""
+
     def function(self) -> Function:
         """The layer as an entry."""
         e, k, h = self.experts, self.k, self.hidden
@@ -75,26 +95,13 @@ class Experts:
         if "%c " in self.combined:
             inputs.append(("c", self.type_of((h,))))
 
-        def listed(names):
-            own = [n for n in names if n in types]
-            values = ", ".join(f"%{n}" for n in own)
-            return f"({values} : {', '.join(types[n] for n in own)})"
-
-        bias = ""
-        if self.biases:
-            bias = f"bias{listed(['gate_bias', 'up_bias'])}"
-        down_bias = f"down_bias{listed(['down_bias'])}" if self.biases else ""
         clause = f"weights(%w : {weights})"
         combined = self.combined.replace("ROW", row)
         combined = combined.replace("LIST", self.type_of((h,)))
         body = f"""
   %rows, %offsets = moe.dispatch %x, %ids experts {e}
     {clause if self.weighs_input else ""}
-    : ({row}, {ids}) -> ({row}, tensor<{e + 1}xi32>)
-  %out = moe.experts %rows offsets(%offsets : tensor<{e + 1}xi32>)
-    up{listed(["gate", "up"])} {bias} down{listed(["down"])} {down_bias}
-    {"gated" if self.gated else ""} activation
-    #moe.activation<{self.activation}> layout <{self.layout}> : {row} -> {row}
+    : ({row}, {ids}) -> ({row}, tensor<{e + 1}xi32>){self.expert_op(row)}
   %y = moe.combine %out, %ids experts {e}
     {clause if self.weighs else ""} {combined} {self.attributes}
     : ({row}, {ids}) -> {row}"""

@@ -58,6 +58,13 @@ def test_layouts(place):
     check(layer.function(), layer.draw(seed=place), FAST[place % 2])
 
 
+def test_one_inner_feature_between_others():
+    """The stride of an axis of one element is not that of a row."""
+    layer = Experts(inter=1, layout="orientation = in_out, "
+                    "pairing = interleaved")  # fmt: skip
+    check(layer.function(), layer.draw(), FAST[0])
+
+
 @pytest.mark.parametrize("road", [("oracle", "minimal")])
 def test_ungated_layouts(road):
     layer = Experts(gated=False, biases=True, activation="kind = gelu",

@@ -23,10 +23,11 @@ EXPECT(arg_shape, offsetof(moe_arg_info, shape) == 264);
 EXPECT(info_inputs, offsetof(moe_entry_info, num_inputs) == 4);
 EXPECT(info_outputs, offsetof(moe_entry_info, num_outputs) == 8);
 EXPECT(info_symbols, offsetof(moe_entry_info, num_symbols) == 12);
-EXPECT(info_name, offsetof(moe_entry_info, name) == 16);
-EXPECT(info_symbol_name, offsetof(moe_entry_info, symbol_name) == 80);
-EXPECT(info_symbol_bound, offsetof(moe_entry_info, symbol_bound) == 208);
-EXPECT(info_args, offsetof(moe_entry_info, args) == 272);
+EXPECT(info_device, offsetof(moe_entry_info, device) == 16);
+EXPECT(info_name, offsetof(moe_entry_info, name) == 24);
+EXPECT(info_symbol_name, offsetof(moe_entry_info, symbol_name) == 88);
+EXPECT(info_symbol_bound, offsetof(moe_entry_info, symbol_bound) == 216);
+EXPECT(info_args, offsetof(moe_entry_info, args) == 280);
 EXPECT(dtype_size, sizeof(moe_dtype) == 4);
 EXPECT(pointer_size, sizeof(void *) == 8);
 EXPECT(tensor_size, sizeof(moe_tensor) == 48);
@@ -39,6 +40,12 @@ EXPECT(context_parallel_for, offsetof(moe_context, parallel_for) == 8);
 EXPECT(context_check, offsetof(moe_context, check) == 16);
 EXPECT(context_check_inputs, offsetof(moe_context, check_inputs) == 24);
 EXPECT(context_fail, offsetof(moe_context, fail) == 32);
+EXPECT(context_launch, offsetof(moe_context, launch) == 40);
+EXPECT(context_copy_back, offsetof(moe_context, copy_back) == 48);
+EXPECT(launch_size, sizeof(moe_launch) == 64);
+EXPECT(launch_kernel, offsetof(moe_launch, kernel) == 16);
+EXPECT(launch_grid, offsetof(moe_launch, grid) == 24);
+EXPECT(launch_arguments, offsetof(moe_launch, arguments) == 56);
 
 /* Every function as a C program sees it; returns the status of one call. */
 int moe_test_from_c(void);

@@ -52,8 +52,8 @@ SmallVector<Value> addBias(ImplicitLocOpBuilder &b, ValueRange values) {
 /// share its grouping.
 class GroupedLowering {
 public:
-  GroupedLowering(FunctionOpInterface function)
-      : function(function), dominance(function) {}
+  GroupedLowering(FunctionOpInterface function, bool panels)
+      : function(function), panels(panels), dominance(function) {}
 
   LogicalResult run();
   int64_t numGathersFused = 0;
@@ -69,12 +69,13 @@ private:
   GroupOp getDispatchGroup(DispatchOp op);
 
   FunctionOpInterface function;
+  bool panels;
   DominanceInfo dominance;
   SmallVector<GroupOp> groups;
 };
 
 void GroupedLowering::lowerGate(GateOp op) {
-  if (Value logits = emitTiledGate(op)) {
+  if (Value logits = panels ? emitTiledGate(op) : Value()) {
     op.replaceAllUsesWith(logits);
     op.erase();
     return;
@@ -368,8 +369,10 @@ LogicalResult GroupedLowering::run() {
 
 struct MoeLowerToGrouped
     : public moe::impl::MoeLowerToGroupedPassBase<MoeLowerToGrouped> {
+  using MoeLowerToGroupedPassBase::MoeLowerToGroupedPassBase;
+
   void runOnOperation() override {
-    GroupedLowering lowering(getOperation());
+    GroupedLowering lowering(getOperation(), panels);
     if (failed(lowering.run()))
       return signalPassFailure();
     numGathersFused += lowering.numGathersFused;

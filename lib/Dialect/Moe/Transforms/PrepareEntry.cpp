@@ -157,6 +157,14 @@ void EntryPreparation::moveResultsToDestinations(func::ReturnOp returnOp) {
     }
     destinations.push_back({result, destination});
   }
+  // What was made in another shape is written in that one, not copied.
+  b.setInsertionPoint(returnOp);
+  for (auto &[result, destination] : destinations)
+    while (auto expand = result.getDefiningOp<tensor::ExpandShapeOp>()) {
+      destination = memref::CollapseShapeOp::create(
+          b, loc, destination, expand.getReassociationIndices());
+      result = expand.getSrc();
+    }
   // In the order in which they are computed: a buffer that is chosen for an
   // early result may not be the destination of a late one, which would be
   // filled first.
@@ -167,7 +175,6 @@ void EntryPreparation::moveResultsToDestinations(func::ReturnOp returnOp) {
       return !first && second;
     return first->isBeforeInBlock(second);
   });
-  b.setInsertionPoint(returnOp);
   for (auto [result, destination] : destinations)
     bufferization::MaterializeInDestinationOp::create(
         b, loc, /*result=*/Type(), result, destination, /*restrict=*/true,

@@ -42,8 +42,14 @@ bool usesTensors(Operation *op) {
          llvm::any_of(op->getResultTypes(), isTensor);
 }
 
-/// Whether an op of the host touches memory, which is the device's.
+/// Whether an op of the host touches memory of the device: all but what it
+/// copied to its own stack.
 bool touchesMemory(Operation *op) {
+  if (isa<memref::AllocaOp, memref::GlobalOp, gpu::MemcpyOp>(op))
+    return false;
+  if (auto load = dyn_cast<memref::LoadOp>(op))
+    if (load.getMemRef().getDefiningOp<memref::AllocaOp>())
+      return false;
   return !op->getParentOfType<gpu::GPUModuleOp>() && op->getNumRegions() == 0 &&
          !isMemoryEffectFree(op) && !op->hasTrait<OpTrait::IsTerminator>() &&
          !isa<cf::AssertOp, gpu::LaunchFuncOp>(op);

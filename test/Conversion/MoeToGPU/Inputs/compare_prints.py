@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Compares two printed sets of tensors: integers exactly, floats to 1e-5.
 
-usage: compare_prints.py FILE REFERENCE COUNT
+usage: compare_prints.py FILE REFERENCE COUNT [ABSOLUTE]
+
+ABSOLUTE is how far sums may differ whose terms cancel; 0 if it is left out.
 """
 
 import math
@@ -21,7 +23,7 @@ def read(path: str) -> list[str]:
         return NUMBER.findall(HEADER.sub("", file.read()))
 
 
-def agree(found: str, wanted: str) -> bool:
+def agree(found: str, wanted: str, absolute: float) -> bool:
     """True for equal integers, near floats, and NaN with NaN."""
     if found == wanted:
         return True
@@ -30,17 +32,19 @@ def agree(found: str, wanted: str) -> bool:
     x, y = float(found), float(wanted)
     if math.isnan(x) or math.isnan(y):
         return math.isnan(x) and math.isnan(y)
-    return math.isclose(x, y, rel_tol=TOLERANCE)
+    return math.isclose(x, y, rel_tol=TOLERANCE, abs_tol=absolute)
 
 
-def main(path: str, reference: str, count: str) -> int:
+def main(
+    path: str, reference: str, count: str, absolute: str = "0"
+) -> int:
     """Prints the first difference; 1 if there is one."""
     found, wanted = read(path), read(reference)
     if len(found) != int(count) or len(wanted) != int(count):
         print(f"{len(found)} and {len(wanted)} numbers, not {count}")
         return 1
     for place, (x, y) in enumerate(zip(found, wanted)):
-        if not agree(x, y):
+        if not agree(x, y, float(absolute)):
             print(f"number {place} is {x}, in the reference {y}")
             return 1
     print(f"{count} numbers agree")

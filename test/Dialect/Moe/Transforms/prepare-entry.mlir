@@ -124,3 +124,25 @@ func.func @order(%logits: tensor<?x4xf32>)
       : tensor<?x2xi32>, tensor<?x2xf32>
   return %kept, %ids : tensor<?x2xi32>, tensor<?x2xi32>
 }
+
+// -----
+
+// A result that is another tensor in a new shape is written where that one is
+// made.
+
+// CHECK-LABEL: func.func @shaped(
+// CHECK-SAME:    %[[OUT:[^ ]*]]: memref<?x2x3xf32>
+// CHECK:         %[[MADE:.*]] = math.exp
+// CHECK:         %[[TO:.*]] = memref.collapse_shape %[[OUT]] {{\[\[}}0, 1], [2]]
+// CHECK:         bufferization.materialize_in_destination %[[MADE]] in restrict writable %[[TO]]
+func.func @shaped(%x: tensor<?x3xf32> {moe.name = "x", moe.dims = ["N", ""]},
+                  %t: tensor<?xf32> {moe.name = "t", moe.dims = ["T"]})
+    -> (tensor<?x2x3xf32> {moe.name = "y", moe.dims = ["T", "", ""]})
+    attributes {moe.entry} {
+  %c0 = arith.constant 0 : index
+  %size = tensor.dim %t, %c0 : tensor<?xf32>
+  %e = math.exp %x : tensor<?x3xf32>
+  %y = tensor.expand_shape %e [[0, 1], [2]] output_shape [%size, 2, 3]
+      : tensor<?x3xf32> into tensor<?x2x3xf32>
+  return %y : tensor<?x2x3xf32>
+}

@@ -178,12 +178,16 @@ def MoeLowerToGroupedPass
   let description = [{
     Precondition: layer ops on tensors. Postcondition: no moe.gate,
     moe.dispatch, moe.experts or moe.combine is left. A dispatch that feeds
-    experts copies no row: the gather is an operand of the first product. A
-    gate inside a loop over tiles of tokens is a product on register tiles; its
-    weight is copied into panels once, in front of the loop.
+    experts copies no row: the gather is an operand of the first product. With
+    `panels`, a gate inside a loop over tiles of tokens is a product on register
+    tiles; its weight is copied into panels once, in front of the loop.
 
     See test/Dialect/Moe/Transforms/lower-to-grouped.mlir.
   }];
+  let options = [
+    Option<"panels", "panels", "bool", "true",
+           "vector code for gates inside loops over tiles of tokens">
+  ];
   let statistics = [
     Statistic<"numGathersFused", "num-gathers-fused",
               "dispatches that became the gather of a product">

@@ -1,0 +1,336 @@
+//===- GroupedMatmulToThreads.cpp - A thread a number --------------------===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+//
+// A product of its own has a thread for each row and output. One that stands
+// inside a thread, as the gate of a token does, is formed there: where its rows
+// are contiguous, 16 outputs are summed at a time, so that a number of the row
+// is read once for them, and neighbours of a row are read 16 bytes at a time.
+// Either way a sum is taken in the order of D by fused multiply-adds.
+//
+//===----------------------------------------------------------------------===//
+
+#include "MoeToGPU.h"
+#include "ThreadEmitter.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/IRMapping.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include <numeric>
+
+using namespace mlir;
+using namespace mlir::moe;
+
+namespace {
+
+/// Outputs whose sums a thread keeps in registers at a time.
+constexpr int64_t kOutputsAtOnce = 16;
+/// Bytes of the widest load.
+constexpr int64_t kLoadBytes = 16;
+
+MemRefType typeOf(Value memref) { return cast<MemRefType>(memref.getType()); }
+
+/// The buffer that a view is of.
+Value getBase(Value view) {
+  while (Operation *op = view.getDefiningOp()) {
+    if (!isa<memref::SubViewOp, memref::ExpandShapeOp, memref::CollapseShapeOp,
+             memref::CastOp>(op))
+      break;
+    view = op->getOperand(0);
+  }
+  return view;
+}
+
+class ThreadProduct {
+public:
+  ThreadProduct(ImplicitLocOpBuilder &b, GroupedMatmulOp op)
+      : b(b), emit(b, op.getComputeType()), op(op), inSize(op.getInSize()),
+        outSize(op.getOutSize()) {}
+
+  void run();
+
+private:
+  /// What a number needs of its row.
+  struct Row {
+    Value number, expert; ///< Assignment and expert.
+  };
+
+  Value emitExpert(Value row);
+  void emitRow(Value row, llvm::function_ref<void(Row)> body);
+  Value readLhs(Value lhs, Value row, Value place);
+  SmallVector<Value> emitSums(Row row, Value output);
+  void finish(Row row, Value output, ArrayRef<Value> sums);
+
+  bool isRowOfBlocks(Value view, int64_t size);
+  int64_t getVectorSize();
+  void assertAligned(Value view, int64_t bytes);
+  Value loadNeighbours(Value memref, ValueRange indices, int64_t size);
+  void emitOutputs(Row row, Value firstOutput, int64_t count, int64_t size);
+  void runInThread();
+
+  ImplicitLocOpBuilder &b;
+  ThreadEmitter emit;
+  GroupedMatmulOp op;
+  int64_t inSize, outSize;
+};
+
+/// The last expert that begins at or before the row, by halving.
+Value ThreadProduct::emitExpert(Value row) {
+  Value expert = emit.index(0);
+  int64_t numExperts = op.getNumExperts();
+  for (int64_t step = llvm::PowerOf2Ceil(numExperts) / 2; step > 0; step /= 2) {
+    Value next = emit.add(expert, emit.index(step));
+    Value last = emit.index(numExperts - 1);
+    Value place = arith::MinUIOp::create(b, next, last);
+    Value begin = emit.loadIndex(op.getOffsets(), place);
+    Value isThere =
+        arith::CmpIOp::create(b, arith::CmpIPredicate::ule, begin, row);
+    expert = arith::SelectOp::create(b, isThere, place, expert);
+  }
+  return expert;
+}
+
+/// Runs `body` where the row is one of an expert.
+void ThreadProduct::emitRow(Value row, llvm::function_ref<void(Row)> body) {
+  if (!op.getOffsets())
+    return body({row, emit.index(0)});
+  Value end = emit.loadIndex(op.getOffsets(), emit.index(op.getNumExperts()));
+  Value isRow = arith::CmpIOp::create(b, arith::CmpIPredicate::ult, row, end);
+  emit.when(isRow, [&] { body({row, emitExpert(row)}); });
+}
+
+/// lhs at a row, scaled as the op has it.
+Value ThreadProduct::readLhs(Value lhs, Value row, Value place) {
+  Value from = row;
+  if (op.getRows())
+    from = emit.loadIndex(op.getRows(), row);
+  Value value = emit.load(lhs, {from, place});
+  if (!op.getRowScale())
+    return value;
+  value = arith::MulFOp::create(b, value, emit.load(op.getRowScale(), row));
+  // The scaled row has the type of the row.
+  Type element = typeOf(lhs).getElementType();
+  return convertFloat(b, convertFloat(b, value, element),
+                      emit.getComputeType());
+}
+
+/// One sum for each weight.
+SmallVector<Value> ThreadProduct::emitSums(Row row, Value output) {
+  SmallVector<Value> zeros(op.getWeights().size(), emit.real(0.0));
+  return emit.loop(
+      emit.index(0), emit.index(inSize), zeros,
+      [&](Value place, ValueRange carried) {
+        SmallVector<Value> sums(carried), read;
+        for (Value lhs : op.getLhs())
+          read.push_back(readLhs(lhs, row.number, place));
+        for (auto [number, weight] : llvm::enumerate(op.getWeights())) {
+          SmallVector<Value> at = {row.expert, output, place};
+          if (op.getInOut())
+            std::swap(at[1], at[2]);
+          Value x = read[read.size() > 1 ? number : 0];
+          sums[number] =
+              emit.multiplyAdd(x, emit.load(weight, at), sums[number]);
+        }
+        return sums;
+      });
+}
+
+/// The epilogue of one output, and its results where they belong.
+void ThreadProduct::finish(Row row, Value output, ArrayRef<Value> sums) {
+  SmallVector<Value> arguments(sums);
+  for (Value bias : op.getBiases())
+    arguments.push_back(emit.load(bias, {row.expert, output}));
+  for (Value element : op.getElements())
+    arguments.push_back(emit.load(element, {row.number, output}));
+  for (Value value : op.getRowValues())
+    arguments.push_back(emit.load(value, row.number));
+  Block &epilogue = op.getEpilogue().front();
+  IRMapping mapping;
+  mapping.map(epilogue.getArguments(), arguments);
+  for (Operation &inner : epilogue.without_terminator())
+    b.clone(inner, mapping);
+  for (auto [init, yielded] :
+       llvm::zip(op.getInits(), epilogue.getTerminator()->getOperands()))
+    emit.store(mapping.lookupOrDefault(yielded), init, {row.number, output});
+}
+
+/// Whether every row begins a whole number of blocks of `size` elements behind
+/// the first number of its buffer, and lies contiguously.
+bool ThreadProduct::isRowOfBlocks(Value view, int64_t size) {
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(typeOf(view).getStridesAndOffset(strides, offset)) ||
+      strides.back() != 1)
+    return false;
+  for (int64_t stride : ArrayRef(strides).drop_back())
+    if (ShapedType::isDynamic(stride) || stride % size != 0)
+      return false;
+  for (Value at = view; Operation *def = at.getDefiningOp();
+       at = def->getOperand(0)) {
+    if (isa<memref::AllocOp>(def))
+      return true;
+    if (auto part = dyn_cast<memref::SubViewOp>(def)) {
+      // Offsets of the other dimensions are multiples of strides.
+      int64_t last = part.getStaticOffsets().back();
+      if (ShapedType::isDynamic(last) || last % size != 0)
+        return false;
+    } else if (!isa<memref::ExpandShapeOp, memref::CollapseShapeOp,
+                    memref::CastOp>(def)) {
+      return false;
+    }
+  }
+  return isa<BlockArgument>(getBase(view));
+}
+
+/// Neighbours that can be read at once, of the rows and of the weight; 0 where
+/// the product is of another kind than a gate's.
+int64_t ThreadProduct::getVectorSize() {
+  if (op.getWeights().size() != 1 || op.getInOut() || op.getOffsets() ||
+      op.getRows() || op.getRowScale())
+    return 0;
+  Value lhs = op.getLhs()[0], weight = op.getWeights()[0];
+  int64_t bits = std::max(typeOf(lhs).getElementTypeBitWidth(),
+                          typeOf(weight).getElementTypeBitWidth());
+  int64_t size = std::gcd(inSize, 8 * kLoadBytes / bits);
+  while (size > 1 && !(isRowOfBlocks(lhs, size) && isRowOfBlocks(weight, size)))
+    size /= 2;
+  return std::max<int64_t>(size, 1);
+}
+
+/// Wide loads of a pointer that is aligned to its elements alone would trap.
+void ThreadProduct::assertAligned(Value view, int64_t bytes) {
+  auto argument = dyn_cast<BlockArgument>(getBase(view));
+  if (!argument)
+    return;
+  OpBuilder::InsertionGuard guard(b);
+  Operation *outer = op;
+  while (outer->getBlock() != argument.getOwner())
+    outer = outer->getParentOp();
+  b.setInsertionPoint(outer);
+  Value address = memref::ExtractAlignedPointerAsIndexOp::create(b, argument);
+  Value rest = arith::AndIOp::create(b, address, emit.index(bytes - 1));
+  Value fits =
+      arith::CmpIOp::create(b, arith::CmpIPredicate::eq, rest, emit.index(0));
+  cf::AssertOp::create(
+      b, fits,
+      b.getStringAttr("argument " + Twine(argument.getArgNumber()) +
+                      " is not aligned to " + Twine(bytes) + " bytes"));
+}
+
+/// `size` neighbours in the compute type; a scalar if it is one.
+Value ThreadProduct::loadNeighbours(Value memref, ValueRange indices,
+                                    int64_t size) {
+  if (size == 1)
+    return emit.load(memref, indices);
+  Type element = typeOf(memref).getElementType();
+  int64_t bytes = size * element.getIntOrFloatBitWidth() / 8;
+  Value loaded = vector::LoadOp::create(
+      b, VectorType::get({size}, element), memref, indices,
+      /*nontemporal=*/false, llvm::MaybeAlign(bytes));
+  return convertFloat(b, loaded, emit.getComputeType());
+}
+
+/// `count` outputs of a row from `firstOutput` on.
+void ThreadProduct::emitOutputs(Row row, Value firstOutput, int64_t count,
+                                int64_t size) {
+  auto at = [&](Value neighbours, int64_t place) -> Value {
+    if (size == 1)
+      return neighbours;
+    return vector::ExtractOp::create(b, neighbours, place);
+  };
+  SmallVector<Value> outputs;
+  for (int64_t i = 0; i < count; ++i)
+    outputs.push_back(emit.add(firstOutput, emit.index(i)));
+  SmallVector<Value> zeros(count, emit.real(0.0));
+  auto loop = scf::ForOp::create(
+      b, emit.index(0), emit.index(inSize), emit.index(size), zeros,
+      [&](OpBuilder &, Location, Value place, ValueRange carried) {
+        Value x = loadNeighbours(op.getLhs()[0], {row.number, place}, size);
+        SmallVector<Value> sums(carried);
+        for (auto [sum, output] : llvm::zip(sums, outputs)) {
+          Value w = loadNeighbours(op.getWeights()[0],
+                                   {row.expert, output, place}, size);
+          for (int64_t i = 0; i < size; ++i)
+            sum = emit.multiplyAdd(at(x, i), at(w, i), sum);
+        }
+        scf::YieldOp::create(b, sums);
+      });
+  for (auto [output, sum] : llvm::zip(outputs, loop.getResults()))
+    finish(row, output, sum);
+}
+
+void ThreadProduct::runInThread() {
+  Value rows = emit.dim(op.getInit(), 0), zero = emit.index(0);
+  int64_t size = getVectorSize();
+  if (size == 0) {
+    emit.loop(zero, rows, [&](Value number) {
+      emitRow(number, [&](Row row) {
+        emit.loop(zero, emit.index(outSize), [&](Value output) {
+          finish(row, output, emitSums(row, output));
+        });
+      });
+    });
+    return;
+  }
+  if (size > 1)
+    for (Value view : {op.getLhs()[0], op.getWeights()[0]})
+      assertAligned(view, size * typeOf(view).getElementTypeBitWidth() / 8);
+  auto emitAll = [&](Value number) {
+    Row row = {number, zero};
+    int64_t whole = outSize / kOutputsAtOnce * kOutputsAtOnce;
+    if (whole == kOutputsAtOnce)
+      emitOutputs(row, zero, whole, size);
+    else if (whole > 0)
+      scf::ForOp::create(b, zero, emit.index(whole), emit.index(kOutputsAtOnce),
+                         ValueRange(),
+                         [&](OpBuilder &, Location, Value first, ValueRange) {
+                           emitOutputs(row, first, kOutputsAtOnce, size);
+                           scf::YieldOp::create(b);
+                         });
+    if (whole < outSize)
+      emitOutputs(row, emit.index(whole), outSize - whole, size);
+  };
+  if (typeOf(op.getInit()).getDimSize(0) == 1)
+    return emitAll(zero);
+  emit.loop(zero, rows, [&](Value number) { emitAll(number); });
+}
+
+void ThreadProduct::run() {
+  if (op->getParentOfType<scf::ForallOp>())
+    return runInThread();
+  emit.threads(
+      op, {emit.dim(op.getInit(), 0), emit.index(outSize)}, [&](ValueRange at) {
+        Value output = at[1];
+        emitRow(at[0],
+                [&](Row row) { finish(row, output, emitSums(row, output)); });
+      });
+}
+
+struct GroupedMatmulPattern : public OpRewritePattern<GroupedMatmulOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(GroupedMatmulOp op,
+                                PatternRewriter &rewriter) const override {
+    if (op->getNumResults() > 0)
+      return rewriter.notifyMatchFailure(op, "is on tensors");
+    ImplicitLocOpBuilder b(op.getLoc(), rewriter);
+    ThreadProduct(b, op).run();
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+} // namespace
+
+void moe::populateGroupedMatmulToThreadsPatterns(RewritePatternSet &patterns) {
+  patterns.add<GroupedMatmulPattern>(patterns.getContext());
+}
