@@ -94,12 +94,17 @@ def ConvertMoeToGPUPass : Pass<"convert-moe-to-gpu", "::mlir::func::FuncOp"> {
     a loop a primitive is code of its thread; a gate's product reads 16 bytes at
     a time where rows allow, and a cf.assert checks the pointers for it.
 
+    A product of 16-bit numbers, rows by rows of a multiple of 8, is a
+    gpu.launch of its own: tiles of 64 x 64 by mma.sync, from workgroup memory
+    that cp.async fills.
+
     See test/Conversion/MoeToGPU/primitives.mlir.
   }];
   let dependentDialects = [
     "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
     "::mlir::cf::ControlFlowDialect", "::mlir::linalg::LinalgDialect",
-    "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::gpu::GPUDialect", "::mlir::math::MathDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::nvgpu::NVGPUDialect",
     "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
   ];
 }
@@ -158,6 +163,33 @@ def MoeMergeKernelsPass : Pass<"moe-merge-kernels", "::mlir::ModuleOp"> {
     See test/Conversion/MoeToGPU/merge-kernels.mlir.
   }];
   let dependentDialects = ["::mlir::gpu::GPUDialect"];
+}
+
+def MoeAlignWorkgroupPass
+    : Pass<"moe-align-workgroup", "::mlir::gpu::GPUModuleOp"> {
+  let summary = "workgroup memory aligned for its widest access";
+  let description = [{
+    Workgroup memory is aligned to its element where nothing says more, and the
+    code generator reads it 16 bytes at a time all the same, which traps; ptxas
+    says nothing. Every attribution gets llvm.align = 16.
+
+    See test/Conversion/MoeToGPU/align-workgroup.mlir.
+  }];
+}
+
+def MoeMmaToNVVMPass : Pass<"moe-mma-to-nvvm", "::mlir::gpu::GPUModuleOp"> {
+  let summary = "nvgpu.mma.sync of 16-bit numbers as the NVVM op";
+  let description = [{
+    Upstream's conversion of nvgpu.mma.sync knows no bf16, and for f16 leaves
+    casts where sums go from block to block. The NVVM op takes pairs, of bf16 as
+    i32. Sums are f32; other products stay.
+
+    See test/Conversion/MoeToGPU/mma-to-nvvm.mlir.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::NVVM::NVVMDialect", "::mlir::vector::VectorDialect"
+  ];
 }
 
 def MoeAttachNVVMTargetPass

@@ -16,13 +16,12 @@
 //===----------------------------------------------------------------------===//
 
 #include "MoeToGPU.h"
+#include "ProductParts.h"
 #include "ThreadEmitter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
-#include "mlir/IR/IRMapping.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 #include <numeric>
@@ -36,19 +35,6 @@ namespace {
 constexpr int64_t kOutputsAtOnce = 16;
 /// Bytes of the widest load.
 constexpr int64_t kLoadBytes = 16;
-
-MemRefType typeOf(Value memref) { return cast<MemRefType>(memref.getType()); }
-
-/// The buffer that a view is of.
-Value getBase(Value view) {
-  while (Operation *op = view.getDefiningOp()) {
-    if (!isa<memref::SubViewOp, memref::ExpandShapeOp, memref::CollapseShapeOp,
-             memref::CastOp>(op))
-      break;
-    view = op->getOperand(0);
-  }
-  return view;
-}
 
 class ThreadProduct {
 public:
@@ -68,11 +54,11 @@ private:
   void emitRow(Value row, llvm::function_ref<void(Row)> body);
   Value readLhs(Value lhs, Value row, Value place);
   SmallVector<Value> emitSums(Row row, Value output);
-  void finish(Row row, Value output, ArrayRef<Value> sums);
+  void finish(Row row, Value output, ArrayRef<Value> sums) {
+    emitEpilogue(b, emit, op, {row.number, row.expert, output}, sums);
+  }
 
-  bool isRowOfBlocks(Value view, int64_t size);
   int64_t getVectorSize();
-  void assertAligned(Value view, int64_t bytes);
   Value loadNeighbours(Value memref, ValueRange indices, int64_t size);
   void emitOutputs(Row row, Value firstOutput, int64_t count, int64_t size);
   void runInThread();
@@ -144,53 +130,6 @@ SmallVector<Value> ThreadProduct::emitSums(Row row, Value output) {
       });
 }
 
-/// The epilogue of one output, and its results where they belong.
-void ThreadProduct::finish(Row row, Value output, ArrayRef<Value> sums) {
-  SmallVector<Value> arguments(sums);
-  for (Value bias : op.getBiases())
-    arguments.push_back(emit.load(bias, {row.expert, output}));
-  for (Value element : op.getElements())
-    arguments.push_back(emit.load(element, {row.number, output}));
-  for (Value value : op.getRowValues())
-    arguments.push_back(emit.load(value, row.number));
-  Block &epilogue = op.getEpilogue().front();
-  IRMapping mapping;
-  mapping.map(epilogue.getArguments(), arguments);
-  for (Operation &inner : epilogue.without_terminator())
-    b.clone(inner, mapping);
-  for (auto [init, yielded] :
-       llvm::zip(op.getInits(), epilogue.getTerminator()->getOperands()))
-    emit.store(mapping.lookupOrDefault(yielded), init, {row.number, output});
-}
-
-/// Whether every row begins a whole number of blocks of `size` elements behind
-/// the first number of its buffer, and lies contiguously.
-bool ThreadProduct::isRowOfBlocks(Value view, int64_t size) {
-  SmallVector<int64_t> strides;
-  int64_t offset;
-  if (failed(typeOf(view).getStridesAndOffset(strides, offset)) ||
-      strides.back() != 1)
-    return false;
-  for (int64_t stride : ArrayRef(strides).drop_back())
-    if (ShapedType::isDynamic(stride) || stride % size != 0)
-      return false;
-  for (Value at = view; Operation *def = at.getDefiningOp();
-       at = def->getOperand(0)) {
-    if (isa<memref::AllocOp>(def))
-      return true;
-    if (auto part = dyn_cast<memref::SubViewOp>(def)) {
-      // Offsets of the other dimensions are multiples of strides.
-      int64_t last = part.getStaticOffsets().back();
-      if (ShapedType::isDynamic(last) || last % size != 0)
-        return false;
-    } else if (!isa<memref::ExpandShapeOp, memref::CollapseShapeOp,
-                    memref::CastOp>(def)) {
-      return false;
-    }
-  }
-  return isa<BlockArgument>(getBase(view));
-}
-
 /// Neighbours that can be read at once, of the rows and of the weight; 0 where
 /// the product is of another kind than a gate's.
 int64_t ThreadProduct::getVectorSize() {
@@ -204,26 +143,6 @@ int64_t ThreadProduct::getVectorSize() {
   while (size > 1 && !(isRowOfBlocks(lhs, size) && isRowOfBlocks(weight, size)))
     size /= 2;
   return std::max<int64_t>(size, 1);
-}
-
-/// Wide loads of a pointer that is aligned to its elements alone would trap.
-void ThreadProduct::assertAligned(Value view, int64_t bytes) {
-  auto argument = dyn_cast<BlockArgument>(getBase(view));
-  if (!argument)
-    return;
-  OpBuilder::InsertionGuard guard(b);
-  Operation *outer = op;
-  while (outer->getBlock() != argument.getOwner())
-    outer = outer->getParentOp();
-  b.setInsertionPoint(outer);
-  Value address = memref::ExtractAlignedPointerAsIndexOp::create(b, argument);
-  Value rest = arith::AndIOp::create(b, address, emit.index(bytes - 1));
-  Value fits =
-      arith::CmpIOp::create(b, arith::CmpIPredicate::eq, rest, emit.index(0));
-  cf::AssertOp::create(
-      b, fits,
-      b.getStringAttr("argument " + Twine(argument.getArgNumber()) +
-                      " is not aligned to " + Twine(bytes) + " bytes"));
 }
 
 /// `size` neighbours in the compute type; a scalar if it is one.
@@ -283,7 +202,8 @@ void ThreadProduct::runInThread() {
   }
   if (size > 1)
     for (Value view : {op.getLhs()[0], op.getWeights()[0]})
-      assertAligned(view, size * typeOf(view).getElementTypeBitWidth() / 8);
+      assertAligned(b, op, view,
+                    size * typeOf(view).getElementTypeBitWidth() / 8);
   auto emitAll = [&](Value number) {
     Row row = {number, zero};
     int64_t whole = outSize / kOutputsAtOnce * kOutputsAtOnce;

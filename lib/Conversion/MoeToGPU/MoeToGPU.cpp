@@ -10,10 +10,12 @@
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Linalg/Transforms/Transforms.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/SCF/Transforms/Transforms.h"
 #include "mlir/Dialect/Utils/IndexingUtils.h"
@@ -114,6 +116,7 @@ struct ConvertMoeToGPU
         &getContext());
     populateGroupToThreadsPatterns(patterns);
     populateCombineSlotsToThreadsPatterns(patterns);
+    populateGroupedMatmulToTensorCoresPatterns(patterns);
     populateGroupedMatmulToThreadsPatterns(patterns);
     populateGroupedOuterToThreadsPatterns(patterns);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))

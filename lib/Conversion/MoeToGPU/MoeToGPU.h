@@ -17,6 +17,8 @@ namespace mlir::moe {
 void populateGroupToThreadsPatterns(RewritePatternSet &patterns);
 void populateCombineSlotsToThreadsPatterns(RewritePatternSet &patterns);
 void populateGroupedMatmulToThreadsPatterns(RewritePatternSet &patterns);
+/// Products of 16-bit numbers as kernels of their own.
+void populateGroupedMatmulToTensorCoresPatterns(RewritePatternSet &patterns);
 void populateGroupedOuterToThreadsPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe

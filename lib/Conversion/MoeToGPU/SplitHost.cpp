@@ -37,7 +37,8 @@ using namespace mlir::moe;
 namespace {
 
 bool isKernelLoop(Operation *op) {
-  return isa<scf::ForallOp, scf::ParallelOp>(op) && op->getNumResults() == 0;
+  return isa<scf::ForallOp, scf::ParallelOp, gpu::LaunchOp>(op) &&
+         op->getNumResults() == 0;
 }
 
 /// Results of other ops that an op or its regions use, wherever those ops went.

@@ -1,0 +1,42 @@
+//===- ProductParts.h - What kernels of products share ---------*- C++ -*-===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOE_LIB_CONVERSION_MOETOGPU_PRODUCTPARTS_H
+#define MOE_LIB_CONVERSION_MOETOGPU_PRODUCTPARTS_H
+
+#include "ThreadEmitter.h"
+#include "moe/Dialect/Moe/IR/Moe.h"
+
+namespace mlir::moe {
+
+inline MemRefType typeOf(Value memref) {
+  return cast<MemRefType>(memref.getType());
+}
+
+/// A number of a product: its row, the row's expert, and the column.
+struct ProductPlace {
+  Value row, expert, output;
+};
+
+/// The epilogue of one number, and its results where they belong.
+void emitEpilogue(ImplicitLocOpBuilder &b, ThreadEmitter &emit,
+                  GroupedMatmulOp op, const ProductPlace &place,
+                  ArrayRef<Value> sums);
+
+/// Whether every row begins a whole number of blocks of `size` elements behind
+/// the first number of its buffer, and lies contiguously.
+bool isRowOfBlocks(Value view, int64_t size);
+
+/// Asserts in front of everything that the argument behind a view, if it is
+/// one, is aligned: wide loads of a pointer that is not would trap.
+void assertAligned(ImplicitLocOpBuilder &b, Operation *op, Value view,
+                   int64_t bytes);
+
+} // namespace mlir::moe
+
+#endif // MOE_LIB_CONVERSION_MOETOGPU_PRODUCTPARTS_H
