@@ -70,7 +70,7 @@ typedef struct moe_compile_options {
   /// NULL or empty: all that are floating-point.
   const char *gradients_wrt;
   const char *gradients_save; ///< "minimal" (NULL) or "recompute".
-  const char *chip; ///< The GPU of target cuda, "sm_80" (NULL), ...
+  const char *chip;           ///< The GPU of target cuda, "sm_80" (NULL), ...
 } moe_compile_options;
 
 /// Sets the defaults: target cpu, level 3, this machine's processor. `size` is

@@ -98,8 +98,8 @@ public:
 
 private:
   static constexpr std::string_view kWithValue[] = {
-      "--entry", "--arg",    "--out",     "--layout",
-      "--dim",   "--target", "--threads", "--repeat", "--chip"};
+      "--entry",  "--arg",     "--out",    "--layout", "--dim",
+      "--target", "--threads", "--repeat", "--chip"};
 
   static Status setOnce(const char *what, std::string &to,
                         std::string_view text) {

@@ -10,8 +10,8 @@
 // in f64: for every gradient d_X the derivative along a random direction v of X
 // of L = <results, random cotangents> is <d_X, v>, and is
 // (L(X + h v) - L(X - h v)) / 2h up to h^2. The choice of experts has to be the
-// same at both ends, which is checked; h shrinks until it is, and, where the two
-// differ, to come off a kink such as a clamp's.
+// same at both ends, which is checked; h shrinks until it is, and, where the
+// two differ, to come off a kink such as a clamp's.
 //
 //===----------------------------------------------------------------------===//
 

@@ -37,8 +37,8 @@ struct Options {
   std::vector<std::pair<std::string, int64_t>> dims;
   Target target = Target::Cpu;
   std::string chip; ///< Of a GPU; empty: sm_80.
-  int threads = 0; ///< 0: one a core.
-  int repeat = 0;  ///< 0: run once, do not measure.
+  int threads = 0;  ///< 0: one a core.
+  int repeat = 0;   ///< 0: run once, do not measure.
   bool checkGradients = false;
   bool json = false;
   bool help = false;
