@@ -53,6 +53,7 @@ Running:
   --stats                counts of instructions, sectors, bank passes ...
   --json                 everything as one JSON object
   --list                 the kernels of the file and their parameters
+  --help                 this
 
 Options take their values after a blank or '='. Exits with 1 where anything
 was reported.
