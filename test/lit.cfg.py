@@ -164,7 +164,7 @@ tools = [
 ]
 tools += [
     ToolSubst(name, unresolved="ignore")
-    for name in ("moe-run", "moe-compile", "moe-lsp-server", "moe-reduce")
+    for name in ("moe-run", "moe-compile", "moe-lsp-server", "moe-reduce", "moe-ptx-run")
 ]
 llvm_config.add_tool_substitutions(
     tools, [config.moe_tools_dir, config.llvm_tools_dir]

@@ -17,13 +17,6 @@ using namespace moe::emulator;
 
 namespace {
 
-std::string hex(uint64_t value) {
-  char text[24];
-  std::snprintf(text, sizeof text, "0x%llx",
-                static_cast<unsigned long long>(value));
-  return text;
-}
-
 const char *verb(AccessKind kind) {
   switch (kind) {
   case AccessKind::Read:
@@ -50,7 +43,12 @@ struct Access {
 
   std::string text(const char *space) const {
     return std::string(verb(kind)) + " of " + std::to_string(bytes) +
-           " bytes at " + space + " address " + hex(address);
+           " bytes at " + space + " address " + hexText(address);
+  }
+  std::string text(const Allocation &allocation) const {
+    return std::string(verb(kind)) + " of " + std::to_string(bytes) +
+           " bytes at '" + allocation.name + "' + " +
+           std::to_string(address - allocation.begin);
   }
   uint8_t *fail(ReportKind what, const std::string &message) const {
     addReport(warp, inst, what, lane, message);
@@ -77,11 +75,11 @@ std::string threadText(const Block &block, unsigned thread) {
          std::to_string(thread / size.x / size.y) + ")";
 }
 
-void reportRace(const Access &access, const char *space, Stamp other,
+void reportRace(const Access &access, const std::string &text, Stamp other,
                 bool otherWrites, const std::string &block) {
   access.fail(ReportKind::Race,
-              access.text(space) + " races with a " +
-                  (otherWrites ? "write" : "read") + " by thread " +
+              text + " races with a " + (otherWrites ? "write" : "read") +
+                  " by thread " +
                   threadText(*access.warp.block, other.thread()) + block);
 }
 
@@ -123,7 +121,7 @@ void checkSharedRace(const Access &access) {
       !std::memcmp(shared.data(uint32_t(access.address)), access.data,
                    access.bytes))
     return;
-  reportRace(access, "shared", other, otherWrites, "");
+  reportRace(access, access.text("shared"), other, otherWrites, "");
 }
 
 uint8_t *accessShared(const Access &access) {
@@ -134,7 +132,8 @@ uint8_t *accessShared(const Access &access) {
                        access.text("shared") +
                            " is out of bounds: the block "
                            "has " +
-                           hex(kSharedBase) + " to " + hex(shared.size()));
+                           hexText(kSharedBase) + " to " +
+                           hexText(shared.size()));
   uint32_t address = uint32_t(access.address);
   SharedMemory::Flags flags = shared.flags(address, access.bytes);
   if (!(flags.all & SharedMemory::Valid))
@@ -240,7 +239,7 @@ void checkGlobalRace(const Access &access, Allocation &allocation) {
             std::to_string(id / grid.x % grid.y) + "," +
             std::to_string(id / grid.x / grid.y) + ")";
   }
-  reportRace(access, "global", found.stamp, found.write, where);
+  reportRace(access, access.text(allocation), found.stamp, found.write, where);
 }
 
 uint8_t *accessGlobal(const Access &access) {
@@ -249,12 +248,13 @@ uint8_t *accessGlobal(const Access &access) {
   Allocation *allocation = launch.memory->find(access.address, access.bytes);
   if (!allocation)
     return access.fail(ReportKind::OutOfBounds,
-                       access.text("global") + " is out of bounds: " +
+                       std::string(verb(access.kind)) + " of " +
+                           std::to_string(access.bytes) +
+                           " bytes of global memory " +
                            launch.memory->describe(access.address));
   if (allocation->readOnly && isWrite(access.kind))
-    return access.fail(ReportKind::ReadOnly, access.text("global") + ", in '" +
-                                                 allocation->name +
-                                                 "', which is constant");
+    return access.fail(ReportKind::ReadOnly,
+                       access.text(*allocation) + ", which is constant");
   if (launch.options.checkGlobalRaces && !allocation->readOnly)
     checkGlobalRace(access, *allocation);
   uint8_t *written = &allocation->written[access.address - allocation->begin];
@@ -262,9 +262,8 @@ uint8_t *accessGlobal(const Access &access) {
     std::memset(written, 1, access.bytes);
   } else if (launch.options.checkWritten &&
              std::memchr(written, 0, access.bytes)) {
-    access.fail(ReportKind::NeverWritten, access.text("global") + ", in '" +
-                                              allocation->name +
-                                              "', which was never written");
+    access.fail(ReportKind::NeverWritten,
+                access.text(*allocation) + ", which was never written");
     std::memset(written, 1, access.bytes);
   }
   if (access.strong() && block.fenced) {
@@ -289,7 +288,7 @@ uint8_t *accessLocal(const Access &access) {
                        access.text("local") +
                            " is out of bounds: a thread "
                            "has " +
-                           hex(kLocalBase) + " to " + hex(size));
+                           hexText(kLocalBase) + " to " + hexText(size));
   size_t at = size_t(access.thread()) * size + access.address;
   uint8_t *written = &block.localWritten[at];
   if (isWrite(access.kind)) {

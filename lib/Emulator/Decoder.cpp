@@ -395,5 +395,5 @@ emulator::decodeProgram(std::string_view text, const std::string &name,
   Decoder decoder(*program, *syntax, kernels);
   if (!decoder.run())
     return io::Error{decoder.error};
-  return std::move(program);
+  return program;
 }

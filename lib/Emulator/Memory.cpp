@@ -21,6 +21,13 @@ static constexpr size_t kAlignment = 256;
 /// What lies between two allocations, so that one does not run into the next.
 static constexpr size_t kGap = 4096;
 
+std::string emulator::hexText(uint64_t value) {
+  char text[24];
+  std::snprintf(text, sizeof text, "0x%llx",
+                static_cast<unsigned long long>(value));
+  return text;
+}
+
 io::Expected<uint64_t> GlobalMemory::allocate(size_t bytes,
                                               const std::string &name) {
   auto allocation = std::make_unique<Allocation>();
@@ -103,7 +110,7 @@ std::string GlobalMemory::describe(uint64_t address) const {
     }
   }
   if (!best || distance > (uint64_t(1) << 32))
-    return "in no allocation";
+    return "far from all allocations, at address " + hexText(address);
   std::string text;
   if (address < best->begin)
     text = std::to_string(distance) + " bytes before";

@@ -16,6 +16,9 @@
 
 namespace moe::emulator {
 
+/// Such as "0x400".
+std::string hexText(uint64_t value);
+
 /// One piece of global or constant memory.
 struct Allocation {
   uint64_t begin = 0;

@@ -260,6 +260,9 @@ void decodePolicy(Decode &d) {
 } // namespace
 
 Space emulator::takeMemorySpace(Decode &d) {
+  // Of a cluster with one block, the shared memory is the block's.
+  if (d.take("shared::cluster"))
+    return Space::Shared;
   switch (d.takeOneOf({"global", "shared", "shared::cta", "const", "local",
                        "param", "param::entry", "param::func"})) {
   case 0:

@@ -23,7 +23,7 @@ io::Expected<std::unique_ptr<Module>> Module::load(std::string_view text,
   if (!program)
     return program.error();
   module->program = std::move(*program);
-  return std::move(module);
+  return module;
 }
 
 std::vector<KernelInfo> Module::kernels() const { return infos; }

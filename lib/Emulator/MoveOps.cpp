@@ -160,6 +160,9 @@ uint64_t windowOf(Space space) {
 }
 
 std::optional<Space> takeSpace(Decode &d) {
+  // Of a cluster with one block, the shared memory is the block's.
+  if (d.take("shared::cluster"))
+    return Space::Shared;
   switch (d.takeOneOf({"global", "shared", "shared::cta", "local", "param",
                        "param::entry", "param::func", "const"})) {
   case 0:

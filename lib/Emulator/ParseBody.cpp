@@ -20,8 +20,9 @@ bool Parser::parseBody(FunctionSyntax &function) {
 }
 
 bool Parser::parseBlock(FunctionSyntax &function, int scope) {
+  Nesting nesting(depth);
   const Token open = peek();
-  if (!expect('{'))
+  if (!checkDepth() || !expect('{'))
     return false;
   while (!takeIf('}')) {
     const Token &token = peek();
@@ -214,6 +215,9 @@ bool Parser::parseAddress(Operand &operand) {
 }
 
 bool Parser::parseOperand(Operand &operand) {
+  Nesting nesting(depth);
+  if (!checkDepth())
+    return false;
   if (takeIf('!'))
     operand.negated = true;
   const Token &token = peek();

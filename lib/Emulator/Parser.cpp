@@ -379,6 +379,9 @@ bool Parser::parseVariables(Space space, bool isExtern,
 }
 
 bool Parser::parseInitialiser(Variable &variable, size_t &offset) {
+  Nesting nesting(depth);
+  if (!checkDepth())
+    return false;
   if (takeIf('{')) {
     if (takeIf('}'))
       return true;
@@ -399,6 +402,9 @@ bool Parser::parseInitialiser(Variable &variable, size_t &offset) {
 }
 
 bool Parser::parseInitialValue(Initialiser &value, Type type) {
+  Nesting nesting(depth);
+  if (!checkDepth())
+    return false;
   if (peek().kind == Token::Word) {
     std::string_view word = take().text;
     if (word == "generic" && takeIf('(')) {

@@ -79,8 +79,20 @@ private:
   bool parseAddress(Operand &operand);
   bool parseNumber(Operand &operand);
 
+  /// How deep braces, brackets and operands lie in each other: a text must not
+  /// run the stack out.
+  struct Nesting {
+    explicit Nesting(unsigned &depth) : depth(depth) { ++depth; }
+    ~Nesting() { --depth; }
+    unsigned &depth;
+  };
+  bool checkDepth() {
+    return depth <= 200 || fail(peek(), "too many levels of nesting");
+  }
+
   const std::string &name;
   std::vector<Token> tokens;
+  unsigned depth = 0;
   size_t at = 0;
   int location = -1;
 };

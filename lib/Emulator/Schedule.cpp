@@ -260,6 +260,7 @@ bool runBlock(Block &block, uint64_t slice) {
     if (random)
       turn = launch.nextRandom() % count;
     Warp &warp = *block.warps[turn];
+    launch.last = &warp;
     uint64_t before = launch.stats.warpInstructions;
     runWarp(warp, random ? 1 + launch.nextRandom() % 64 : 512);
     if (launch.stats.warpInstructions != before ||
@@ -278,17 +279,20 @@ bool runBlock(Block &block, uint64_t slice) {
   return block.livingThreads == 0;
 }
 
-void reportLimit(Block &block) {
-  for (auto &warp : block.warps)
-    if (warp->living()) {
-      unsigned lane = unsigned(__builtin_ctz(warp->living()));
-      addReport(*warp, block.launch->program->code[warp->pc[lane]],
-                ReportKind::InstructionLimit, lane,
-                "still running after " +
-                    std::to_string(block.launch->stats.warpInstructions) +
-                    " instructions of warps");
-      return;
-    }
+/// Names the warp that ran last, where it still lives: that of a hang.
+void reportLimit(Launch &launch, Block &block) {
+  Warp *warp = launch.last;
+  for (auto &owner : block.warps)
+    if (!warp && owner->living())
+      warp = owner.get();
+  if (!warp)
+    return;
+  unsigned lane = warp->living() ? unsigned(__builtin_ctz(warp->living())) : 0;
+  addReport(*warp, launch.program->code[warp->pc[lane]],
+            ReportKind::InstructionLimit, lane,
+            "still running after " +
+                std::to_string(launch.stats.warpInstructions) +
+                " instructions of warps");
 }
 
 } // namespace
@@ -313,13 +317,14 @@ void emulator::runLaunch(Launch &launch) {
                              launch.stats.warpInstructions);
     uint64_t slice = random ? 1 + launch.nextRandom() % 4096 : 65536;
     if (left == 0) {
-      reportLimit(*live[turn]);
+      reportLimit(launch, *live[turn]);
       launch.stop = true;
       return;
     }
-    if (runBlock(*live[turn], std::min(slice, left)))
+    if (runBlock(*live[turn], std::min(slice, left))) {
+      launch.last = nullptr;
       live.erase(live.begin() + std::ptrdiff_t(turn));
-    else
+    } else
       ++turn;
   }
 }

@@ -20,6 +20,7 @@
 namespace moe::emulator {
 
 struct Block;
+struct Warp;
 
 /// A `cp.async` that has not been waited for.
 struct AsyncCopy {
@@ -45,6 +46,7 @@ struct Launch {
   uint64_t random = 0;
   uint32_t firstBlock = 1; ///< Number of block 0, across launches.
   bool stop = false;
+  Warp *last = nullptr; ///< That ran last.
   /// When a block last made its writes known, and last looked at those of
   /// others, in warp instructions: what fences and atomics order.
   std::vector<uint64_t> released, acquired;

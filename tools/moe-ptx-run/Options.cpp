@@ -29,13 +29,17 @@ barriers that not all threads reach.
   --shared BYTES         dynamic shared memory
 
 Parameters, in the order of the kernel's:
-  --arg TYPE:VALUE       a value, such as i32:5, f32:1.5, bytes:00ff
-  --buffer NAME=TYPE:COUNT[:FILL]
-                         memory, of which the kernel gets the address. FILL is
-                         none (nothing written yet), zeros, ones, iota or
-                         random[:SEED]; without it, none
+  --arg TYPE:VALUE       a value, such as i32:5, f32:1.5, bytes:00ff; or
+                         ptr:NAME, the address of a buffer once more
+  --buffer NAME=TYPE:SHAPE[:FILL]
+                         memory, of which the kernel gets the address. SHAPE is
+                         a number or such as 4x1024; FILL is none (nothing
+                         written yet), zeros, ones, iota or random[:SEED];
+                         without it, none
   --buffer NAME=@FILE.npy
                          memory with the values of a file
+  --memref ...           the same, but the kernel gets what MLIR passes for a
+                         memref: two addresses, offset, sizes, strides
 
 Results:
   --out NAME=FILE.npy    writes a buffer
@@ -49,6 +53,7 @@ Running:
   --stats                counts of instructions, sectors, bank passes ...
   --json                 everything as one JSON object
   --list                 the kernels of the file and their parameters
+  --help                 this
 
 Options take their values after a blank or '='. Exits with 1 where anything
 was reported.
@@ -137,6 +142,10 @@ io::Status parseValue(std::string_view option, std::string_view text,
     return badValue(option, text, "is not of the form TYPE:VALUE");
   std::string_view type = text.substr(0, colon);
   std::string value(text.substr(colon + 1));
+  if (type == "ptr") {
+    spec.reference = value;
+    return io::Success();
+  }
   auto bad = [&] {
     return badValue(option, text,
                     "has no value that fits into " + std::string(type));
@@ -156,7 +165,8 @@ io::Status parseValue(std::string_view option, std::string_view text,
   moe_dtype dtype;
   if (!parseType(type, dtype))
     return badValue(option, text,
-                    "has an unknown type; types are bytes, " + typeNames());
+                    "has an unknown type; types are ptr, bytes, " +
+                        typeNames());
   if (type[0] == 'f' || type[0] == 'b') {
     char *end = nullptr;
     double number = std::strtod(value.c_str(), &end);
@@ -190,7 +200,7 @@ io::Status parseBuffer(std::string_view option, std::string_view text,
   size_t equals = text.find('=');
   if (equals == std::string_view::npos || equals == 0)
     return badValue(option, text,
-                    "is not of the form NAME=TYPE:COUNT[:FILL] or "
+                    "is not of the form NAME=TYPE:SHAPE[:FILL] or "
                     "NAME=@FILE.npy");
   spec.name = text.substr(0, equals);
   std::string_view rest = text.substr(equals + 1);
@@ -202,9 +212,12 @@ io::Status parseBuffer(std::string_view option, std::string_view text,
   if (!parseType(parts[0], spec.dtype))
     return badValue(option, text,
                     "has an unknown type; types are " + typeNames());
-  if (parts.size() < 2 || !parseInteger(parts[1], spec.count) ||
-      spec.count < 1 || spec.count > (int64_t(1) << 34))
-    return badValue(option, text, "has no number of elements");
+  for (std::string_view size :
+       split(parts.size() > 1 ? parts[1] : std::string_view(), 'x')) {
+    spec.shape.push_back(0);
+    if (!parseInteger(size, spec.shape.back()) || spec.shape.back() < 1)
+      return badValue(option, text, "has no number of elements");
+  }
   constexpr std::string_view fills[] = {"none", "zeros", "ones", "iota",
                                         "random"};
   if (parts.size() > 2) {
@@ -254,9 +267,10 @@ public:
     }
     if (name == "--no-check")
       return leaveOut(name, value);
-    if (name == "--arg" || name == "--buffer") {
+    if (name == "--arg" || name == "--buffer" || name == "--memref") {
       ArgumentSpec spec;
       spec.text = std::string(name) + " " + std::string(value);
+      spec.memref = name == "--memref";
       io::Status status = name == "--arg" ? parseValue(name, value, spec)
                                           : parseBuffer(name, value, spec);
       if (!status)
@@ -313,9 +327,10 @@ private:
 };
 
 constexpr std::string_view kWithValue[] = {
-    "--kernel",           "--grid",    "--block", "--shared", "--arg",
-    "--buffer",           "--out",     "--print", "--seed",   "--schedules",
-    "--max-instructions", "--no-check"};
+    "--kernel",  "--grid",   "--block",     "--shared",
+    "--arg",     "--buffer", "--memref",    "--out",
+    "--print",   "--seed",   "--schedules", "--max-instructions",
+    "--no-check"};
 
 io::Status checkOptions(const Options &options) {
   if (options.file.empty())
@@ -324,14 +339,20 @@ io::Status checkOptions(const Options &options) {
     return io::Success();
   if (!options.haveGrid || !options.haveBlock)
     return io::Error{"--grid and --block are needed"};
+  std::vector<std::string> names;
   for (const auto *outputs : {&options.outputs, &options.prints})
-    for (const OutputSpec &output : *outputs) {
-      bool known = false;
-      for (const ArgumentSpec &argument : options.arguments)
-        known |= argument.name == output.name && !output.name.empty();
-      if (!known)
-        return io::Error{"there is no buffer '" + output.name + "'"};
-    }
+    for (const OutputSpec &output : *outputs)
+      names.push_back(output.name);
+  for (const ArgumentSpec &argument : options.arguments)
+    if (!argument.reference.empty())
+      names.push_back(argument.reference);
+  for (const std::string &name : names) {
+    bool known = false;
+    for (const ArgumentSpec &argument : options.arguments)
+      known |= argument.name == name && !name.empty();
+    if (!known)
+      return io::Error{"there is no buffer '" + name + "'"};
+  }
   return io::Success();
 }
 

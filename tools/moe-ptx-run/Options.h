@@ -10,20 +10,23 @@
 #define MOE_TOOLS_MOE_PTX_RUN_OPTIONS_H
 
 #include "moe/Emulator/Emulator.h"
-#include "moe/IO/DType.h"
+#include "moe/IO/Tensor.h"
 
 namespace moe::ptxrun {
 
 /// What a kernel gets for one parameter, in the order of the command line.
 struct ArgumentSpec {
   std::string text; ///< As given, for messages.
-  // A value.
+  // A value, or the name of a buffer whose address it is.
   std::vector<uint8_t> bytes;
+  std::string reference;
   // A buffer, where it has a name.
   std::string name;
-  std::string path; ///< Of a .npy file; empty: `count` elements by `fill`.
+  std::string path; ///< Of a .npy file; empty: elements made by `fill`.
   moe_dtype dtype = io::kF32;
-  int64_t count = 0;
+  io::Shape shape;
+  /// The kernel gets the words of a memref, not the address alone.
+  bool memref = false;
   enum Fill : uint8_t { None, Zeros, Ones, Iota, Random } fill = None;
   uint64_t seed = 0;
 };

@@ -39,7 +39,7 @@ void fillTensor(io::Tensor &tensor, const ArgumentSpec &spec) {
   bool isFloat =
       spec.dtype.code == io::kF32.code || spec.dtype.code == io::kBF16.code;
   auto *to = tensor.mutableAs<uint8_t>();
-  for (int64_t i = 0; i < spec.count; ++i, to += size) {
+  for (int64_t i = 0; i < tensor.numElements(); ++i, to += size) {
     double value = spec.fill == ArgumentSpec::Iota   ? double(i)
                    : spec.fill == ArgumentSpec::Ones ? 1
                                                      : 0;
@@ -147,7 +147,7 @@ io::Status Runner::makeBuffers() {
         return tensor.error();
       state.before = *tensor;
     } else {
-      auto tensor = io::Tensor::allocate(spec.dtype, {spec.count},
+      auto tensor = io::Tensor::allocate(spec.dtype, spec.shape,
                                          "buffer '" + spec.name + "'");
       if (!tensor)
         return tensor.error();
@@ -163,28 +163,53 @@ io::Status Runner::makeBuffers() {
   return io::Success();
 }
 
+/// The words of a memref: allocated and aligned address, offset, sizes and
+/// strides.
+void appendMemref(const BufferState &state,
+                  std::vector<std::vector<uint8_t>> &values) {
+  const io::Shape &shape = state.before.shape();
+  std::vector<uint64_t> words = {state.address, state.address, 0};
+  words.insert(words.end(), shape.begin(), shape.end());
+  uint64_t stride = 1;
+  std::vector<uint64_t> strides(shape.size());
+  for (size_t i = shape.size(); i-- > 0;) {
+    strides[i] = stride;
+    stride *= uint64_t(shape[i]);
+  }
+  words.insert(words.end(), strides.begin(), strides.end());
+  for (uint64_t word : words) {
+    values.emplace_back(8);
+    std::memcpy(values.back().data(), &word, 8);
+  }
+}
+
 io::Status Runner::bindArguments() {
-  if (options.arguments.size() != kernel->params.size())
+  std::vector<std::vector<uint8_t>> values;
+  for (const ArgumentSpec &spec : options.arguments) {
+    if (spec.memref) {
+      appendMemref(find(spec.name), values);
+      continue;
+    }
+    values.push_back(spec.bytes);
+    if (!spec.name.empty() || !spec.reference.empty()) {
+      values.back().resize(8);
+      std::memcpy(values.back().data(),
+                  &find(spec.name.empty() ? spec.reference : spec.name).address,
+                  8);
+    }
+  }
+  if (values.size() != kernel->params.size())
     return io::Error{"kernel '" + kernel->name + "' takes " +
                      std::to_string(kernel->params.size()) +
-                     " parameters, not " +
-                     std::to_string(options.arguments.size())};
+                     " parameters, not " + std::to_string(values.size())};
   arguments.assign(kernel->paramBytes, 0);
-  size_t buffer = 0;
   for (size_t i = 0; i < kernel->params.size(); ++i) {
-    const ArgumentSpec &spec = options.arguments[i];
-    std::vector<uint8_t> bytes = spec.bytes;
-    if (!spec.name.empty()) {
-      bytes.resize(8);
-      std::memcpy(bytes.data(), &buffers[buffer++].address, 8);
-    }
     const emulator::KernelParam &param = kernel->params[i];
-    if (bytes.size() != param.size)
-      return io::Error{"'" + spec.text + "' has " +
-                       std::to_string(bytes.size()) + " bytes, but parameter " +
-                       std::to_string(i + 1) + " of '" + kernel->name +
-                       "' has " + std::to_string(param.size)};
-    std::memcpy(&arguments[param.offset], bytes.data(), bytes.size());
+    if (values[i].size() != param.size)
+      return io::Error{"parameter " + std::to_string(i + 1) + " of '" +
+                       kernel->name + "' has " + std::to_string(param.size) +
+                       " bytes, not " + std::to_string(values[i].size())};
+    std::memcpy(&arguments[param.offset], values[i].data(), param.size);
   }
   return io::Success();
 }

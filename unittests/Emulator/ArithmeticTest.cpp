@@ -99,12 +99,14 @@ TEST(Integers, HighAndWideProducts) {
         unsigned __int128 a = number(in[0][i], width, isSigned),
                           b = number(in[1][i], width, isSigned);
         Wide product = Wide(a * b);
-        if (isSigned || width < 64)
+        if (isSigned || width < 64) {
           ASSERT_EQ(high[i], low(product >> width, width)) << type;
-        else
+        } else {
           ASSERT_EQ(high[i], uint64_t(a * b >> 64)) << type;
-        if (width < 64)
+        }
+        if (width < 64) {
           ASSERT_EQ(wide[i], low(product, 2 * width)) << type;
+        }
       }
     }
 }
@@ -372,8 +374,9 @@ template <typename T> void checkRounding(const Values &values) {
                                fromBits<T>(in[1][i]), fromBits<T>(in[2][i]));
         if (std::isnan(expected)) {
           ASSERT_TRUE(std::isnan(fromBits<T>(out[i])));
-          if (width == 32)
+          if (width == 32) {
             ASSERT_EQ(out[i], 0x7fffffffu);
+          }
         } else {
           ASSERT_EQ(out[i], bitsOf(expected))
               << fromBits<T>(in[0][i]) << " " << fromBits<T>(in[1][i]);
@@ -396,8 +399,9 @@ TEST(Floats, FlushAndSaturate) {
   for (size_t i = 0; i < ftz.size(); ++i) {
     float a = toFloat(in[0][i]), b = toFloat(in[1][i]);
     float product = flush(flush(a) * flush(b));
-    if (!std::isnan(product))
+    if (!std::isnan(product)) {
       ASSERT_EQ(ftz[i], bitsOf(product)) << a << " " << b;
+    }
     float sum = a + b;
     ASSERT_EQ(sat[i], bitsOf(sum > 0 ? std::min(sum, 1.0f) : 0.0f));
     float zero =

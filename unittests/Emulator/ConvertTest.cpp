@@ -107,10 +107,11 @@ TEST(Convert, EveryHalfToSingle) {
                           {all16()});
     for (uint32_t bits = 0; bits < 65536; ++bits) {
       double expected = format.decode(uint16_t(bits));
-      if (std::isnan(expected))
+      if (std::isnan(expected)) {
         ASSERT_TRUE(std::isnan(toFloat(out[bits])));
-      else
+      } else {
         ASSERT_EQ(out[bits], bitsOf(float(expected))) << bits;
+      }
     }
   }
 }
@@ -211,8 +212,9 @@ TEST(Convert, IntegersToFloats) {
     ASSERT_EQ(s[i], bitsOf(float(int64_t(wide[i]))));
     ASSERT_EQ(u[i], bitsOf(double(wide[i])));
     double value = toDouble(wide[i]);
-    if (!std::isnan(value))
+    if (!std::isnan(value)) {
       ASSERT_EQ(narrow[i], bitsOf(float(value)));
+    }
   }
 }
 
@@ -336,8 +338,9 @@ TEST(HalfArithmetic, AgainstExactSums) {
       ASSERT_EQ(fma[i], expected) << a << " " << b << " " << c;
       ASSERT_EQ(relu[i], expected & 0x8000 ? 0 : expected);
       ASSERT_EQ(neg[i], in[0][i] ^ 0x8000);
-      if (!std::isnan(a) && !std::isnan(b) && a != b)
+      if (!std::isnan(a) && !std::isnan(b) && a != b) {
         ASSERT_EQ(min[i], a < b ? in[0][i] : in[1][i]);
+      }
     }
   }
 }

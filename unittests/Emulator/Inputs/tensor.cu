@@ -220,10 +220,8 @@ extern "C" __global__ void pipeline(const int *x, int *y, int rounds) {
                    "r"(parity)
                    : "memory");
       sum += buffer[r % 2][(lane + r) % 32];
-      uint64_t state;
-      asm volatile("mbarrier.arrive.shared.b64 %0, [%1];"
-                   : "=l"(state)
-                   : "r"(emptyAt)
+      asm volatile("{\n.reg .b64 s;\nmbarrier.arrive.shared.b64 s, [%0];\n}" ::"r"(
+                       emptyAt)
                    : "memory");
     }
   }
