@@ -14,7 +14,7 @@
 // CHECK-SAME: .target sm_80
 // NOT-NOT: .extern
 // NOT-NOT: atom.
-// NOT-NOT: red.
+// NOT-NOT: {{[^a-z]}}red.{{(global|shared)}}
 
 func.func @layer(
     %x: tensor<?x32xbf16> {moe.name = "x"},

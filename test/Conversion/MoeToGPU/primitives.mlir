@@ -5,7 +5,7 @@
 // past the last offset are nobody's.
 
 // CHECK-LABEL: func @product
-// CHECK-SAME:    %[[X:.+]]: memref<?x24xbf16>, %[[ROWS:.+]]: memref<?xi32>, %[[OFFSETS:.+]]: memref<6xi32>
+// CHECK-SAME:    %[[X:.+]]: memref<?x24xf32>, %[[ROWS:.+]]: memref<?xi32>, %[[OFFSETS:.+]]: memref<6xi32>
 // CHECK:      scf.forall (%[[N:.+]], %[[J:.+]]) in (%{{.+}}, 16) {
 // CHECK:        %[[END:.+]] = memref.load %[[OFFSETS]][%c5]
 // CHECK:        arith.cmpi ult, %[[N]],
@@ -19,13 +19,13 @@
 // CHECK:          arith.truncf %{{.+}} : f32 to bf16
 // CHECK-NEXT:     memref.store %{{.+}}, %{{.+}}[%[[N]], %[[J]]] : memref<?x16xbf16>
 // CHECK-NOT:  moe.
-func.func @product(%x: memref<?x24xbf16>, %rows: memref<?xi32>,
-                   %offsets: memref<6xi32>, %gate: memref<5x16x24xbf16>,
-                   %up: memref<5x16x24xbf16>, %h: memref<?x16xbf16>) {
+func.func @product(%x: memref<?x24xf32>, %rows: memref<?xi32>,
+                   %offsets: memref<6xi32>, %gate: memref<5x16x24xf32>,
+                   %up: memref<5x16x24xf32>, %h: memref<?x16xbf16>) {
   moe.grouped_matmul %x rows(%rows : memref<?xi32>)
       offsets(%offsets : memref<6xi32>)
-      weights(%gate, %up : memref<5x16x24xbf16>, memref<5x16x24xbf16>)
-      outs(%h : memref<?x16xbf16>) : memref<?x24xbf16> {
+      weights(%gate, %up : memref<5x16x24xf32>, memref<5x16x24xf32>)
+      outs(%h : memref<?x16xbf16>) : memref<?x24xf32> {
   ^bb0(%a: f32, %b: f32):
     %0 = arith.mulf %a, %b : f32
     moe.yield %0 : f32
