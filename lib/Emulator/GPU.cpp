@@ -20,6 +20,7 @@ namespace {
 struct EmulatedGPU : moe_gpu {
   Device device;
   std::map<const void *, std::unique_ptr<Module>> modules; ///< By image.
+  std::vector<KernelStatistics> statistics;
   uint64_t seed = 0;
   std::string message;
 
@@ -28,6 +29,7 @@ struct EmulatedGPU : moe_gpu {
     return status;
   }
   int run(const moe_launch &launch);
+  void count(const char *kernel, const Statistics &added);
 };
 
 EmulatedGPU &own(moe_gpu *gpu) { return *static_cast<EmulatedGPU *>(gpu); }
@@ -57,6 +59,15 @@ int write(moe_gpu *gpu, void *device, const void *host, uint64_t bytes) {
 int read(moe_gpu *gpu, void *host, const void *device, uint64_t bytes) {
   auto status = own(gpu).device.read(host, addressOf(device), bytes);
   return status ? MOE_OK : own(gpu).refuse(status.message());
+}
+
+void EmulatedGPU::count(const char *kernel, const Statistics &added) {
+  for (KernelStatistics &known : statistics)
+    if (known.kernel == kernel) {
+      ++known.launches;
+      return known.statistics.add(added);
+    }
+  statistics.push_back({kernel, 1, added});
 }
 
 int EmulatedGPU::run(const moe_launch &launch) {
@@ -89,6 +100,7 @@ int EmulatedGPU::run(const moe_launch &launch) {
   auto result = device.launch(*module, launch.kernel, options, arguments);
   if (!result)
     return refuse(result.error().message);
+  count(launch.kernel, result->statistics);
   if (result->reports.empty())
     return MOE_OK;
   std::string text = toString(result->reports.front());
@@ -120,4 +132,8 @@ moe_gpu *moe::emulator::createGPU(uint64_t seed) {
   gpu->error = error;
   gpu->destroy = destroy;
   return gpu;
+}
+
+std::vector<KernelStatistics> moe::emulator::getStatistics(moe_gpu *gpu) {
+  return own(gpu).statistics;
 }

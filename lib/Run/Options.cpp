@@ -70,6 +70,10 @@ public:
       options.json = true;
       return Success();
     }
+    if (text == "--statistics") {
+      options.statistics = true;
+      return Success();
+    }
     if (text == "--check-gradients") {
       options.checkGradients = true;
       return Success();
@@ -163,6 +167,8 @@ Expected<Options> moe::run::parseOptions(int argc, const char *const *argv) {
   if (!options.chip.empty() && !isGPU(options.target))
     return Error{"--chip is of a GPU: it goes with --target=cuda or "
                  "gpu-emulator"};
+  if (options.statistics && options.target != Target::GpuEmulator)
+    return Error{"--statistics is of --target=gpu-emulator"};
   if (options.checkGradients && isGPU(options.target))
     return Error{"--check-gradients has no target " +
                  std::string(targetName(options.target))};
@@ -204,6 +210,8 @@ FILE is MLIR text or bytecode, or a shared library of moe-compile (.so).
   --check-gradients    compares the gradients of all floating-point arguments
                        with central differences, in f64, along a random
                        direction each; exit code 1 where one differs
+  --statistics         prints what each emulated kernel executed: counts, no
+                       times
   --json               prints the report as one JSON object
   --help               prints this text
 )";

@@ -24,6 +24,12 @@
 // ALONE: moe-run: error: layer: runs on a GPU, and this context has none
 // RUN: not moe-run %s %{args} --target=gpu-emulator --chip=sm_42 2>&1 | FileCheck %s --check-prefix=CHIP
 // CHIP: error: no GPU code for chip 'sm_42'; known are sm_80,
+// RUN: moe-run %s %{args} --target=gpu-emulator --statistics \
+// RUN:   | FileCheck %s --check-prefix=COUNTS
+// COUNTS: kernel {{ +}}launches {{ +}}instructions
+// COUNTS: layer_kernel {{ +}}1 {{ +}}{{[1-9][0-9]*}}
+// RUN: not moe-run %s %{args} --statistics 2>&1 | FileCheck %s --check-prefix=COUNTLESS
+// COUNTLESS: moe-run: error: --statistics is of --target=gpu-emulator
 // RUN: not moe-run %s %{args} --chip=sm_80 2>&1 | FileCheck %s --check-prefix=CPU
 // CPU: moe-run: error: --chip is of a GPU: it goes with --target=cuda or gpu-emulator
 // RUN: not moe-run %s %{args} --target=gpu 2>&1 | FileCheck %s --check-prefix=TARGET

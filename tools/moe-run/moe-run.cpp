@@ -20,6 +20,7 @@
 #include "moe/Run/Run.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/SourceMgr.h"
+#include <cstdio>
 #include <iostream>
 #ifdef MOE_INCLUDE_TESTS
 #include "MoeTestLib.h"
@@ -137,6 +138,40 @@ static moe_gpu *openGPU(const run::Options &options, moe_context *context) {
   return gpu;
 }
 
+/// One JSON object of all kernels.
+static void printStatisticsJson(moe_gpu *gpu) {
+  std::string text;
+  for (const auto &own : ::moe::emulator::getStatistics(gpu))
+    text += (text.empty() ? "" : ", ") + ("{\"kernel\": \"" + own.kernel) +
+            "\", \"launches\": " + std::to_string(own.launches) +
+            ", \"statistics\": " + ::moe::emulator::toJson(own.statistics) +
+            "}";
+  std::cout << "{\"kernels\": [" << text << "]}\n";
+}
+
+/// A line for each kernel; a ratio is to the fewest that could do.
+static void printStatistics(moe_gpu *gpu) {
+  std::printf("%-32s %8s %14s %10s %12s %7s %12s %7s\n", "kernel", "launches",
+              "instructions", "mma", "sectors", "ratio", "passes", "ratio");
+  auto ratio = [](uint64_t count, uint64_t ideal) {
+    return ideal ? double(count) / double(ideal) : 1.0;
+  };
+  for (const auto &own : ::moe::emulator::getStatistics(gpu)) {
+    const ::moe::emulator::Statistics &s = own.statistics;
+    uint64_t mma = 0;
+    for (const auto &[shape, count] : s.matrix)
+      mma += count;
+    uint64_t sectors = s.loadSectors + s.storeSectors;
+    uint64_t ideal = s.loadSectorsIdeal + s.storeSectorsIdeal;
+    std::printf("%-32s %8llu %14llu %10llu %12llu %7.3f %12llu %7.3f\n",
+                own.kernel.c_str(), (unsigned long long)own.launches,
+                (unsigned long long)s.warpInstructions, (unsigned long long)mma,
+                (unsigned long long)sectors, ratio(sectors, ideal),
+                (unsigned long long)s.sharedPasses,
+                ratio(s.sharedPasses, s.sharedPassesIdeal));
+  }
+}
+
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
   auto options = run::parseOptions(argc, argv);
@@ -159,6 +194,8 @@ int main(int argc, char **argv) {
   StringRef file = options->file;
   int code = file.ends_with(".so") ? runLibrary(*options, context)
                                    : runSource(*options, context);
+  if (code == 0 && options->statistics)
+    options->json ? printStatisticsJson(gpu.get()) : printStatistics(gpu.get());
   moe_context_destroy(context);
   return code;
 }

@@ -41,6 +41,7 @@ struct Options {
   int repeat = 0;   ///< 0: run once, do not measure.
   bool checkGradients = false;
   bool json = false;
+  bool statistics = false; ///< Of emulated kernels.
   bool help = false;
 };
 

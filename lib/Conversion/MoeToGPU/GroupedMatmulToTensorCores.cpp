@@ -27,6 +27,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -86,6 +87,7 @@ private:
   void copyStage(ArrayRef<Source> sources, Value stage, Value step);
   Value loadMatrices(Value buffer, Value stage, Value row, Value piece);
   Sums multiply(Value stage, ValueRange sums);
+  void emitPair(const ProductPlace &place, ArrayRef<SmallVector<Value>> sums);
   void emitResults(Value expert, Value firstRow, Value end, ValueRange sums);
 
   int64_t place(int64_t weight, int64_t row, int64_t output) const {
@@ -99,6 +101,7 @@ private:
   ThreadEmitter emit;
   GroupedMatmulOp op;
   int64_t inSize, outSize, numWeights;
+  bool storesPairs = false; ///< Two neighbours of a result by one store.
   Value thread, lane, warpRow, warpColumn, firstColumn;
   SmallVector<Value> stages; ///< Of the rows, then of each weight.
 };
@@ -215,6 +218,44 @@ TensorCoreProduct::Sums TensorCoreProduct::multiply(Value stage,
   return sums;
 }
 
+/// The results of two neighbours, the first of which has an even number.
+void TensorCoreProduct::emitPair(const ProductPlace &place,
+                                 ArrayRef<SmallVector<Value>> sums) {
+  if (!storesPairs) {
+    for (int64_t i = 0; i < 2; ++i) {
+      ProductPlace own = {place.row, place.expert, plus(place.output, i)};
+      auto finish = [&] { emitEpilogue(b, emit, op, own, sums[i]); };
+      if (outSize % kTile == 0)
+        finish();
+      else
+        emit.when(less(own.output, emit.index(outSize)), finish);
+    }
+    return;
+  }
+  auto finish = [&] {
+    SmallVector<SmallVector<Value>> values;
+    for (int64_t i = 0; i < 2; ++i)
+      values.push_back(emitEpilogueValues(
+          b, emit, op, {place.row, place.expert, plus(place.output, i)},
+          sums[i]));
+    for (auto [number, init] : llvm::enumerate(op.getInits())) {
+      Type element = typeOf(init).getElementType();
+      Value both = vector::FromElementsOp::create(
+          b, VectorType::get({2}, element),
+          ValueRange{convertFloat(b, values[0][number], element),
+                     convertFloat(b, values[1][number], element)});
+      vector::StoreOp::create(
+          b, both, init, ValueRange{place.row, place.output},
+          /*nontemporal=*/false,
+          llvm::MaybeAlign(element.getIntOrFloatBitWidth() / 4));
+    }
+  };
+  if (outSize % kTile == 0)
+    finish();
+  else
+    emit.when(less(place.output, emit.index(outSize)), finish);
+}
+
 /// A lane has two rows, 8 apart, and two neighbours of each 16 x 8 tile.
 void TensorCoreProduct::emitResults(Value expert, Value firstRow, Value end,
                                     ValueRange sums) {
@@ -225,21 +266,14 @@ void TensorCoreProduct::emitResults(Value expert, Value firstRow, Value end,
     for (int64_t half = 0; half < 2; ++half) {
       Value row = plus(laneRow, m * kM + half * 8);
       emit.when(less(row, end), [&] {
-        for (int64_t n = 0; n < kWarpTile / kN; ++n)
-          for (int64_t i = 0; i < 2; ++i) {
-            Value output = plus(laneColumn, n * kN + i);
-            auto finish = [&] {
-              SmallVector<Value> own;
-              for (int64_t weight = 0; weight < numWeights; ++weight)
-                own.push_back(vector::ExtractOp::create(
-                    b, sums[place(weight, m, n)], ArrayRef<int64_t>{half, i}));
-              emitEpilogue(b, emit, op, {row, expert, output}, own);
-            };
-            if (outSize % kTile == 0)
-              finish();
-            else
-              emit.when(less(output, emit.index(outSize)), finish);
-          }
+        for (int64_t n = 0; n < kWarpTile / kN; ++n) {
+          SmallVector<SmallVector<Value>> own(2);
+          for (int64_t i = 0; i < 2; ++i)
+            for (int64_t weight = 0; weight < numWeights; ++weight)
+              own[i].push_back(vector::ExtractOp::create(
+                  b, sums[place(weight, m, n)], ArrayRef<int64_t>{half, i}));
+          emitPair({row, expert, plus(laneColumn, n * kN)}, own);
+        }
       });
     }
 }
@@ -319,6 +353,11 @@ void TensorCoreProduct::emitTiles(Value first, Value numTiles, Value step) {
 void TensorCoreProduct::run() {
   for (Value view : {op.getLhs()[0], op.getWeights()[0]})
     assertAligned(b, op, view, kPiece * 2);
+  storesPairs = llvm::all_of(op.getInits(),
+                             [](Value init) { return isRowOfBlocks(init, 2); });
+  if (storesPairs)
+    for (Value init : op.getInits())
+      assertAligned(b, op, init, typeOf(init).getElementTypeBitWidth() / 4);
   Type element = typeOf(op.getLhs()[0]).getElementType();
   auto workgroup = gpu::AddressSpaceAttr::get(
       b.getContext(), gpu::GPUDialect::getWorkgroupAddressSpace());

@@ -26,9 +26,11 @@ static Value getBase(Value view) {
   return view;
 }
 
-void moe::emitEpilogue(ImplicitLocOpBuilder &b, ThreadEmitter &emit,
-                       GroupedMatmulOp op, const ProductPlace &place,
-                       ArrayRef<Value> sums) {
+SmallVector<Value> moe::emitEpilogueValues(ImplicitLocOpBuilder &b,
+                                           ThreadEmitter &emit,
+                                           GroupedMatmulOp op,
+                                           const ProductPlace &place,
+                                           ArrayRef<Value> sums) {
   SmallVector<Value> arguments(sums);
   for (Value bias : op.getBiases())
     arguments.push_back(emit.load(bias, {place.expert, place.output}));
@@ -41,10 +43,17 @@ void moe::emitEpilogue(ImplicitLocOpBuilder &b, ThreadEmitter &emit,
   mapping.map(epilogue.getArguments(), arguments);
   for (Operation &inner : epilogue.without_terminator())
     b.clone(inner, mapping);
-  for (auto [init, yielded] :
-       llvm::zip(op.getInits(), epilogue.getTerminator()->getOperands()))
-    emit.store(mapping.lookupOrDefault(yielded), init,
-               {place.row, place.output});
+  return llvm::map_to_vector(
+      epilogue.getTerminator()->getOperands(),
+      [&](Value yielded) { return mapping.lookupOrDefault(yielded); });
+}
+
+void moe::emitEpilogue(ImplicitLocOpBuilder &b, ThreadEmitter &emit,
+                       GroupedMatmulOp op, const ProductPlace &place,
+                       ArrayRef<Value> sums) {
+  SmallVector<Value> values = emitEpilogueValues(b, emit, op, place, sums);
+  for (auto [init, value] : llvm::zip(op.getInits(), values))
+    emit.store(value, init, {place.row, place.output});
 }
 
 bool moe::isRowOfBlocks(Value view, int64_t size) {

@@ -23,7 +23,13 @@ struct ProductPlace {
   Value row, expert, output;
 };
 
-/// The epilogue of one number, and its results where they belong.
+/// What the epilogue yields for one number, in the compute type.
+SmallVector<Value> emitEpilogueValues(ImplicitLocOpBuilder &b,
+                                      ThreadEmitter &emit, GroupedMatmulOp op,
+                                      const ProductPlace &place,
+                                      ArrayRef<Value> sums);
+
+/// The same, and its results where they belong.
 void emitEpilogue(ImplicitLocOpBuilder &b, ThreadEmitter &emit,
                   GroupedMatmulOp op, const ProductPlace &place,
                   ArrayRef<Value> sums);

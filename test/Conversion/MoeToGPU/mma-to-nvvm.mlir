@@ -9,7 +9,7 @@
 // CHECK-COUNT-4: llvm.extractvalue
 // CHECK-LABEL: func @f16
 // CHECK-NOT:  vector.bitcast
-// CHECK:      nvvm.mma.sync {{.+}} multiplicandAPtxType = #nvvm.mma_type<f16>
+// CHECK:      nvvm.mma.sync {{.+}} : (vector<2xf16>, vector<2xf16>, f32) -> !llvm.struct<(f32, f32, f32, f32)>
 // CHECK-LABEL: func @f64
 // CHECK:      nvgpu.mma.sync
 gpu.module @kernels {
