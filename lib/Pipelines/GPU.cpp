@@ -48,7 +48,9 @@ static void buildThreadStages(OpPassManager &pm) {
 void moe::buildGPUKernels(OpPassManager &pm,
                           const GPUPipelineOptions &options) {
   buildThreadStages(pm);
-  pm.addNestedPass<func::FuncOp>(createConvertMoeToGPUPass());
+  ConvertMoeToGPUPassOptions primitives;
+  primitives.batchInvariant = options.batchInvariant;
+  pm.addNestedPass<func::FuncOp>(createConvertMoeToGPUPass(primitives));
   pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());

@@ -52,6 +52,10 @@ struct GPUPipelineOptions : public PassPipelineOptions<GPUPipelineOptions> {
   Option<int64_t> threads{*this, "threads",
                           llvm::cl::desc("tokens in a block of the gating"),
                           llvm::cl::init(128)};
+  Option<bool> batchInvariant{
+      *this, "batch-invariant",
+      llvm::cl::desc("no row's result depends on how many its expert has"),
+      llvm::cl::init(false)};
 };
 
 /// The steps, each from the stage before.

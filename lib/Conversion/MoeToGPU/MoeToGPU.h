@@ -16,10 +16,14 @@ namespace mlir::moe {
 /// Each primitive on buffers as loops over threads of scalar code.
 void populateGroupToThreadsPatterns(RewritePatternSet &patterns);
 void populateCombineSlotsToThreadsPatterns(RewritePatternSet &patterns);
-void populateGroupedMatmulToThreadsPatterns(RewritePatternSet &patterns);
+/// Experts of few rows may have a kernel whose sums are in another order.
+void populateGroupedMatmulToThreadsPatterns(RewritePatternSet &patterns,
+                                            bool mayHaveFewRows);
 /// Products of 16-bit numbers as kernels of their own.
-void populateGroupedMatmulToTensorCoresPatterns(RewritePatternSet &patterns);
+void populateGroupedMatmulToTensorCoresPatterns(RewritePatternSet &patterns,
+                                                bool mayHaveFewRows);
 void populateGroupedOuterToThreadsPatterns(RewritePatternSet &patterns);
+void populateGroupedOuterToTensorCoresPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe
 
