@@ -50,6 +50,7 @@ void moe::buildGPUKernels(OpPassManager &pm,
   buildThreadStages(pm);
   ConvertMoeToGPUPassOptions primitives;
   primitives.batchInvariant = options.batchInvariant;
+  primitives.tf32 = options.tf32;
   pm.addNestedPass<func::FuncOp>(createConvertMoeToGPUPass(primitives));
   pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   pm.addPass(createCanonicalizerPass());

@@ -56,6 +56,9 @@ struct GPUPipelineOptions : public PassPipelineOptions<GPUPipelineOptions> {
       *this, "batch-invariant",
       llvm::cl::desc("no row's result depends on how many its expert has"),
       llvm::cl::init(false)};
+  Option<bool> tf32{*this, "tf32",
+                    llvm::cl::desc("products of f32 as tf32, of 11 bits"),
+                    llvm::cl::init(false)};
 };
 
 /// The steps, each from the stage before.

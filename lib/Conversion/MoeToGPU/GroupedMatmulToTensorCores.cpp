@@ -11,7 +11,7 @@
 // each of two weights) of the expert that a tile's number falls to: tiles are
 // numbered by the offsets on the device, and a block takes every so many. A
 // tile of at most 16 or 32 rows has code of its own, so that few rows are not
-// multiplied as if they were many. 32 numbers of D come at a time by cp.async,
+// multiplied as if they were many. 64 bytes of D come at a time by cp.async,
 // in three or four stages, rows gathered where they are read; what is outside
 // of the expert, of the outputs or of D is zero. Stages are constants of the
 // code, so that places in them are computed once. Sums are f32 and in the order
@@ -63,10 +63,13 @@ public:
         fewRows(fewRows) {
     columns = numWeights == 1 && outSize > kTileColumns / 2 ? kTileColumns
                                                             : kTileColumns / 2;
+    Type element = typeOf(op.getLhs()[0]).getElementType();
+    pieceSize = getPieceSize(element);
+    depth = getTileDepth(element);
     int64_t stageBytes =
-        (numLhs * kTileRows + numWeights * columns) * kTileDepth * 2;
+        (numLhs * kTileRows + numWeights * columns) * kTilePieces * kPieceBytes;
     numStages = std::min(kMostStages, kWorkgroupBytes / stageBytes);
-    numSteps = llvm::divideCeil(inSize, kTileDepth);
+    numSteps = llvm::divideCeil(inSize, depth);
   }
 
   void run();
@@ -121,6 +124,7 @@ private:
   int64_t inSize, outSize, numWeights, numLhs;
   int64_t fewRows; ///< Experts with as many rows have another kernel.
   int64_t columns, numStages, numSteps;
+  int64_t pieceSize, depth; ///< Numbers of a piece, and of D in a stage.
   bool storesPairs = false; ///< Two neighbours of a result by one store.
   Value firstColumn;
   SmallVector<TilePanel> panels; ///< Of each lhs, then of each weight.
@@ -162,7 +166,7 @@ TensorCoreProduct::findSources(const TileShape &shape, Value expert,
     Source outputs{panels[numLhs + number], weight, {expert}, {}};
     if (op.getInOut()) {
       // Its one piece of every line.
-      Value piece = tile.times(tile.getPiece(outputs.panel), kTilePiece);
+      Value piece = tile.times(tile.getPiece(outputs.panel), pieceSize);
       Value column = emit.add(firstColumn, piece);
       Value counts = tile.less(column, emit.index(outSize));
       outputs.lines.push_back(
@@ -178,11 +182,11 @@ TensorCoreProduct::findSources(const TileShape &shape, Value expert,
   return sources;
 }
 
-/// Starts the copies of one stage: the `step`-th 32 numbers of D.
+/// Starts the copies of one stage: the `step`-th part of D.
 void TensorCoreProduct::copyStage(ArrayRef<Source> sources, int64_t stage,
                                   Value step) {
-  Value to = emit.index(stage), depth = tile.times(step, kTileDepth);
-  bool isWhole = inSize % kTileDepth == 0;
+  Value to = emit.index(stage), start = tile.times(step, depth);
+  bool isWhole = inSize % depth == 0;
   auto limit = [&](Value place, Value counts) -> std::pair<Value, Value> {
     if (isWhole)
       return {place, counts};
@@ -195,16 +199,16 @@ void TensorCoreProduct::copyStage(ArrayRef<Source> sources, int64_t stage,
       auto [column, isOutput] = source.lines.front();
       for (int64_t i = 0; i < source.panel.getCopies(); ++i) {
         Value line = tile.getLine(source.panel, i);
-        auto [place, counts] = limit(emit.add(depth, line), isOutput);
+        auto [place, counts] = limit(emit.add(start, line), isOutput);
         SmallVector<Value> at(source.outer);
         llvm::append_values(at, place, column);
         tile.copy(source.panel, to, line, source.buffer, at, counts);
       }
       continue;
     }
-    Value piece = tile.times(tile.getPiece(source.panel), kTilePiece);
+    Value piece = tile.times(tile.getPiece(source.panel), pieceSize);
     for (auto [i, own] : llvm::enumerate(source.lines)) {
-      auto [place, counts] = limit(emit.add(depth, piece), own.second);
+      auto [place, counts] = limit(emit.add(start, piece), own.second);
       SmallVector<Value> at(source.outer);
       llvm::append_values(at, own.first, place);
       tile.copy(source.panel, to, tile.getLine(source.panel, i), source.buffer,
@@ -237,7 +241,7 @@ Value TensorCoreProduct::scaleRows(Value rows, ArrayRef<Value> scales) {
         b, convertFloat(b, pair, type.getElementType()), rows,
         ArrayRef<int64_t>{i});
   }
-  return rows;
+  return tile.roundFragment(rows);
 }
 
 TensorCoreProduct::Sums TensorCoreProduct::multiply(const TileShape &shape,
@@ -246,7 +250,7 @@ TensorCoreProduct::Sums TensorCoreProduct::multiply(const TileShape &shape,
   Sums sums(given);
   Value stage = emit.index(stageNumber);
   Value warpRow = getWarpRow(shape), warpColumn = getWarpColumn(shape);
-  for (int64_t step = 0; step < kTileDepth / kMmaDepth; ++step) {
+  for (int64_t step = 0; step < kTilePieces / kMmaPieces; ++step) {
     SmallVector<SmallVector<Value>> rows(numLhs);
     for (int64_t lhs = 0; lhs < numLhs; ++lhs)
       for (int64_t m = 0; m < shape.getRowTiles(); ++m) {
@@ -438,7 +442,7 @@ void TensorCoreProduct::run() {
   for (ValueRange views :
        {ValueRange(op.getLhs()), ValueRange(op.getWeights())})
     for (Value view : views)
-      assertAligned(b, op, view, kTilePiece * 2);
+      assertAligned(b, op, view, kPieceBytes);
   storesPairs = llvm::all_of(op.getInits(),
                              [](Value init) { return isRowOfBlocks(init, 2); });
   if (storesPairs)
@@ -472,47 +476,48 @@ void TensorCoreProduct::run() {
   emitTiles(launch.getBlockIds().y, tiles, launch.getGridSize().y);
 }
 
-/// Tensor cores multiply 16-bit numbers, rows by rows, 16 bytes at a time.
-bool isForTensorCores(GroupedMatmulOp op) {
+/// Tensor cores multiply 16-bit numbers, and f32 if it may be rounded; they are
+/// read 16 bytes at a time.
+bool isForTensorCores(GroupedMatmulOp op, bool mayRound) {
   Type element = typeOf(op.getLhs()[0]).getElementType();
-  if (!element.isBF16() && !element.isF16())
+  if (!isTensorCoreType(element, mayRound))
     return false;
+  int64_t piece = getPieceSize(element);
   for (ValueRange views :
        {ValueRange(op.getLhs()), ValueRange(op.getWeights())})
     for (Value view : views)
       if (typeOf(view).getElementType() != element ||
-          !isRowOfBlocks(view, kTilePiece))
+          !isRowOfBlocks(view, piece))
         return false;
   return isa<FunctionOpInterface>(op->getParentOp()) &&
-         op.getComputeType().isF32() && op.getInSize() % kTilePiece == 0 &&
-         op.getInSize() > 0 &&
-         (!op.getInOut() || op.getOutSize() % kTilePiece == 0);
+         op.getComputeType().isF32() && op.getInSize() % piece == 0 &&
+         op.getInSize() > 0 && (!op.getInOut() || op.getOutSize() % piece == 0);
 }
 
 struct GroupedMatmulPattern : public OpRewritePattern<GroupedMatmulOp> {
-  GroupedMatmulPattern(MLIRContext *context, bool mayHaveFewRows,
+  GroupedMatmulPattern(MLIRContext *context, const ProductOptions &options,
                        PatternBenefit benefit)
-      : OpRewritePattern(context, benefit), mayHaveFewRows(mayHaveFewRows) {}
+      : OpRewritePattern(context, benefit), options(options) {}
 
   LogicalResult matchAndRewrite(GroupedMatmulOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op->getNumResults() > 0 || !isForTensorCores(op))
+    if (op->getNumResults() > 0 || !isForTensorCores(op, options.mayRound))
       return rewriter.notifyMatchFailure(op, "is no product of tensor cores");
     ImplicitLocOpBuilder b(op.getLoc(), rewriter);
-    int64_t fewRows = mayHaveFewRows ? emitFewRows(b, op) : 0;
+    int64_t fewRows = options.mayHaveFewRows ? emitFewRows(b, op) : 0;
     TensorCoreProduct(b, op, fewRows).run();
     rewriter.eraseOp(op);
     return success();
   }
 
-  bool mayHaveFewRows;
+  ProductOptions options;
 };
 
 } // namespace
 
 void moe::populateGroupedMatmulToTensorCoresPatterns(
-    RewritePatternSet &patterns, bool mayHaveFewRows) {
+    RewritePatternSet &patterns, const ProductOptions &options) {
   // In front of the pattern that takes all products.
-  patterns.add<GroupedMatmulPattern>(patterns.getContext(), mayHaveFewRows,
+  patterns.add<GroupedMatmulPattern>(patterns.getContext(), options,
                                      /*benefit=*/2);
 }

@@ -237,25 +237,25 @@ void ThreadProduct::run() {
 }
 
 struct GroupedMatmulPattern : public OpRewritePattern<GroupedMatmulOp> {
-  GroupedMatmulPattern(MLIRContext *context, bool mayHaveFewRows)
-      : OpRewritePattern(context), mayHaveFewRows(mayHaveFewRows) {}
+  GroupedMatmulPattern(MLIRContext *context, const ProductOptions &options)
+      : OpRewritePattern(context), options(options) {}
 
   LogicalResult matchAndRewrite(GroupedMatmulOp op,
                                 PatternRewriter &rewriter) const override {
     if (op->getNumResults() > 0)
       return rewriter.notifyMatchFailure(op, "is on tensors");
     ImplicitLocOpBuilder b(op.getLoc(), rewriter);
-    ThreadProduct(b, op, mayHaveFewRows).run();
+    ThreadProduct(b, op, options.mayHaveFewRows).run();
     rewriter.eraseOp(op);
     return success();
   }
 
-  bool mayHaveFewRows;
+  ProductOptions options;
 };
 
 } // namespace
 
-void moe::populateGroupedMatmulToThreadsPatterns(RewritePatternSet &patterns,
-                                                 bool mayHaveFewRows) {
-  patterns.add<GroupedMatmulPattern>(patterns.getContext(), mayHaveFewRows);
+void moe::populateGroupedMatmulToThreadsPatterns(
+    RewritePatternSet &patterns, const ProductOptions &options) {
+  patterns.add<GroupedMatmulPattern>(patterns.getContext(), options);
 }

@@ -222,7 +222,7 @@ void FewRowsProduct::run() {
 }
 
 /// Neighbours that can be read at once; 0 where the product is none for warps.
-int64_t getPieceSize(GroupedMatmulOp op) {
+int64_t getReadSize(GroupedMatmulOp op) {
   if (!isa<FunctionOpInterface>(op->getParentOp()) || op.getInOut() ||
       !op.getComputeType().isF32() || op.getOutSize() == 0)
     return 0;
@@ -242,7 +242,7 @@ int64_t getPieceSize(GroupedMatmulOp op) {
 } // namespace
 
 int64_t moe::emitFewRows(ImplicitLocOpBuilder &b, GroupedMatmulOp op) {
-  int64_t size = getPieceSize(op);
+  int64_t size = getReadSize(op);
   if (size == 0)
     return 0;
   FewRowsProduct(b, op, size).run();

@@ -8,10 +8,10 @@
 
 //
 // A block of four warps makes 64 by 128 numbers of one expert's gradient, in
-// f32 and in the order of the expert's rows, 32 of which come at a time by
-// cp.async, gathered where they are read. Rows lie in workgroup memory as in
-// global memory and are transposed by ldmatrix. An expert without rows has
-// zeros: its sums are what they began with.
+// f32 and in the order of the expert's rows, 32 of which (16 of f32) come at a
+// time by cp.async, gathered where they are read. Rows lie in workgroup memory
+// as in global memory and are transposed by ldmatrix. An expert without rows
+// has zeros: its sums are what they began with.
 //
 //===----------------------------------------------------------------------===//
 
@@ -64,6 +64,7 @@ private:
   ThreadEmitter emit;
   TileEmitter tile;
   GroupedOuterOp op;
+  int64_t depth = 0; ///< Rows of a stage.
   SmallVector<Side> sides;
   Value expert, begin, end, numSteps;
   Value firstRow, firstColumn; ///< Of the warp.
@@ -71,16 +72,17 @@ private:
 
 void TensorCoreOuter::findSide(const TilePanel &panel, Value buffer, Value list,
                                Value first, int64_t size) {
-  Value column = emit.add(first, tile.times(tile.getPiece(panel), kTilePiece));
+  Value column = emit.add(first, tile.times(tile.getPiece(panel),
+                                            getPieceSize(panel.getElement())));
   Value isInside = tile.less(column, emit.index(size));
   sides.push_back({panel, buffer, list,
                    tile.select(isInside, column, emit.index(0)), isInside});
 }
 
-/// Starts the copies of the `step`-th 32 rows, if there are so many.
+/// Starts the copies of the `step`-th part of the rows, if there is one.
 void TensorCoreOuter::startStep(int64_t stage, Value step) {
   emit.when(tile.less(step, numSteps), [&] {
-    Value first = emit.add(begin, tile.times(step, kTileDepth));
+    Value first = emit.add(begin, tile.times(step, depth));
     for (const Side &side : sides)
       for (int64_t i = 0; i < side.panel.getCopies(); ++i) {
         Value line = tile.getLine(side.panel, i);
@@ -103,7 +105,7 @@ TensorCoreOuter::Sums TensorCoreOuter::multiply(int64_t stageNumber,
   Value warp = tile.getWarp();
   Value row = tile.times(tile.div(warp, kWarpsAcross), kWarpRows);
   Value column = tile.times(tile.rem(warp, kWarpsAcross), kWarpColumns);
-  for (int64_t step = 0; step < kTileDepth / kMmaDepth; ++step) {
+  for (int64_t step = 0; step < kTilePieces / kMmaPieces; ++step) {
     SmallVector<Value> rows;
     for (int64_t m = 0; m < kRowTiles; ++m)
       rows.push_back(tile.loadRows(sides[0].panel, stage,
@@ -125,10 +127,8 @@ TensorCoreOuter::Sums TensorCoreOuter::emitSums() {
   for (int64_t stage = 0; stage < kStages - 1; ++stage)
     startStep(stage, emit.index(stage));
   Sums zeros(kRowTiles * kColumnTiles, tile.getZeroSum());
-  // Whole rounds of stages: zeros are added behind the last row.
   Value rounds = tile.div(tile.plus(numSteps, kStages - 1), kStages);
-  // Only a step that exists has copies to wait for; an older round's numbers
-  // would be added otherwise.
+  // A step that does not exist has no copies: its stage holds older numbers.
   return emit.loop(
       emit.index(0), rounds, zeros, [&](Value round, ValueRange carried) {
         Sums sums(carried);
@@ -181,9 +181,10 @@ void TensorCoreOuter::emitResults(ValueRange sums) {
 void TensorCoreOuter::run() {
   Value init = op.getInit();
   for (Value side : {op.getLhs(), op.getRhs()})
-    assertAligned(b, op, side, kTilePiece * 2);
+    assertAligned(b, op, side, kPieceBytes);
   assertAligned(b, op, init, typeOf(init).getElementTypeBitWidth() / 4);
   Type element = typeOf(op.getLhs()).getElementType();
+  depth = getTileDepth(element);
   int64_t numRows = typeOf(init).getDimSize(1);
   int64_t numColumns = typeOf(init).getDimSize(2);
   Value one = emit.index(1);
@@ -209,8 +210,7 @@ void TensorCoreOuter::run() {
     begin = emit.index(0);
     end = emit.dim(op.getLhsRows() ? op.getLhsRows() : op.getLhs(), 0);
   }
-  numSteps =
-      tile.div(tile.plus(emit.sub(end, begin), kTileDepth - 1), kTileDepth);
+  numSteps = tile.div(tile.plus(emit.sub(end, begin), depth - 1), depth);
   ValueRange buffers = launch.getWorkgroupAttributions();
   Value top = tile.times(block.y, kRows), left = tile.times(block.x, kColumns);
   findSide({buffers[0], true}, op.getLhs(), op.getLhsRows(), top, numRows);
@@ -222,38 +222,43 @@ void TensorCoreOuter::run() {
   emitResults(emitSums());
 }
 
-/// Tensor cores multiply 16-bit numbers, read 16 bytes at a time.
-bool isForTensorCores(GroupedOuterOp op) {
+/// As of products.
+bool isForTensorCores(GroupedOuterOp op, bool mayRound) {
   Type element = typeOf(op.getLhs()).getElementType();
-  if (!element.isBF16() && !element.isF16())
+  if (!isTensorCoreType(element, mayRound))
     return false;
+  int64_t piece = getPieceSize(element);
   for (Value side : {op.getLhs(), op.getRhs()})
     if (typeOf(side).getElementType() != element ||
-        !isRowOfBlocks(side, kTilePiece) ||
-        typeOf(side).getDimSize(1) % kTilePiece != 0)
+        !isRowOfBlocks(side, piece) || typeOf(side).getDimSize(1) % piece != 0)
       return false;
   return isa<FunctionOpInterface>(op->getParentOp()) &&
          op.getComputeType().isF32() && isRowOfBlocks(op.getInit(), 2);
 }
 
 struct GroupedOuterPattern : public OpRewritePattern<GroupedOuterOp> {
-  using OpRewritePattern::OpRewritePattern;
+  GroupedOuterPattern(MLIRContext *context, const ProductOptions &options,
+                      PatternBenefit benefit)
+      : OpRewritePattern(context, benefit), options(options) {}
 
   LogicalResult matchAndRewrite(GroupedOuterOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op->getNumResults() > 0 || !isForTensorCores(op))
+    if (op->getNumResults() > 0 || !isForTensorCores(op, options.mayRound))
       return rewriter.notifyMatchFailure(op, "is no product of tensor cores");
     ImplicitLocOpBuilder b(op.getLoc(), rewriter);
     TensorCoreOuter(b, op).run();
     rewriter.eraseOp(op);
     return success();
   }
+
+  ProductOptions options;
 };
 
 } // namespace
 
 void moe::populateGroupedOuterToTensorCoresPatterns(
-    RewritePatternSet &patterns) {
+    RewritePatternSet &patterns, const ProductOptions &options) {
   // In front of the pattern that takes all products.
-  patterns.add<GroupedOuterPattern>(patterns.getContext(), /*benefit=*/2);
+  patterns.add<GroupedOuterPattern>(patterns.getContext(), options,
+                                    /*benefit=*/2);
 }

@@ -120,9 +120,12 @@ struct ConvertMoeToGPU
         &getContext());
     populateGroupToThreadsPatterns(patterns);
     populateCombineSlotsToThreadsPatterns(patterns);
-    populateGroupedMatmulToTensorCoresPatterns(patterns, !batchInvariant);
-    populateGroupedMatmulToThreadsPatterns(patterns, !batchInvariant);
-    populateGroupedOuterToTensorCoresPatterns(patterns);
+    ProductOptions options;
+    options.mayHaveFewRows = !batchInvariant;
+    options.mayRound = tf32;
+    populateGroupedMatmulToTensorCoresPatterns(patterns, options);
+    populateGroupedMatmulToThreadsPatterns(patterns, options);
+    populateGroupedOuterToTensorCoresPatterns(patterns, options);
     populateGroupedOuterToThreadsPatterns(patterns);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();

@@ -155,6 +155,10 @@ bool moe::isRowOfBlocks(Value view, int64_t size) {
   return isa<BlockArgument>(getBase(view));
 }
 
+bool moe::isTensorCoreType(Type element, bool mayRound) {
+  return element.isBF16() || element.isF16() || (mayRound && element.isF32());
+}
+
 void moe::assertAligned(ImplicitLocOpBuilder &b, Operation *op, Value view,
                         int64_t bytes) {
   auto argument = dyn_cast<BlockArgument>(getBase(view));

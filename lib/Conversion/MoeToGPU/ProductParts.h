@@ -56,6 +56,9 @@ bool isRowOfBlocks(Value view, int64_t size);
 /// takes at most; 0 where there is none.
 int64_t emitFewRows(ImplicitLocOpBuilder &b, GroupedMatmulOp op);
 
+/// Whether tensor cores multiply numbers of a type; f32 is rounded to tf32.
+bool isTensorCoreType(Type element, bool mayRound);
+
 /// Asserts in front of everything that the argument behind a view, if it is
 /// one, is aligned: wide loads of a pointer that is not would trap.
 void assertAligned(ImplicitLocOpBuilder &b, Operation *op, Value view,

@@ -8,20 +8,31 @@
 
 #include "TensorTile.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
 using namespace mlir::moe;
 
+int64_t moe::getPieceSize(Type element) {
+  return kPieceBytes * 8 / element.getIntOrFloatBitWidth();
+}
+
 MemRefType TilePanel::getType(Type element, int64_t stages, int64_t extent,
                               bool isDepthMajor) {
   auto workgroup = gpu::AddressSpaceAttr::get(
       element.getContext(), gpu::GPUDialect::getWorkgroupAddressSpace());
-  int64_t lines = isDepthMajor ? kTileDepth : extent;
-  int64_t length = isDepthMajor ? extent : kTileDepth;
+  int64_t depth = getTileDepth(element);
+  int64_t lines = isDepthMajor ? depth : extent;
+  int64_t length = isDepthMajor ? extent : depth;
   return MemRefType::get({stages, lines, length}, element,
                          MemRefLayoutAttrInterface(), workgroup);
+}
+
+Type TilePanel::getElement() const {
+  return cast<MemRefType>(buffer.getType()).getElementType();
 }
 
 int64_t TilePanel::getLines() const {
@@ -29,7 +40,8 @@ int64_t TilePanel::getLines() const {
 }
 
 int64_t TilePanel::getPieces() const {
-  return cast<MemRefType>(buffer.getType()).getDimSize(2) / kTilePiece;
+  return cast<MemRefType>(buffer.getType()).getDimSize(2) /
+         getPieceSize(getElement());
 }
 
 void TileEmitter::setThread(Value number) {
@@ -67,11 +79,17 @@ Value TileEmitter::plus(Value x, int64_t y) {
 }
 
 /// The place in a line where a piece lies. Eight lines of a piece that
-/// ldmatrix reads together are 64 bytes, or 128 and more, apart.
+/// ldmatrix reads together are 64 bytes, or 128 and more, apart; numbers of 32
+/// bits are read from pairs of pieces in four lines.
 Value TileEmitter::getColumn(const TilePanel &panel, Value line, Value piece) {
   int64_t pieces = panel.getPieces();
-  Value turn = pieces >= 8 ? rem(line, 8) : rem(div(line, 8 / pieces), pieces);
-  return times(b.createOrFold<arith::XOrIOp>(piece, turn), kTilePiece);
+  Value turn;
+  if (panel.isDepthMajor && panel.getElement().isF32())
+    turn = times(rem(line, 4), 2);
+  else
+    turn = pieces >= 8 ? rem(line, 8) : rem(div(line, 8 / pieces), pieces);
+  return times(b.createOrFold<arith::XOrIOp>(piece, turn),
+               getPieceSize(panel.getElement()));
 }
 
 Value TileEmitter::getLine(const TilePanel &panel, int64_t copy) {
@@ -85,10 +103,11 @@ Value TileEmitter::getPiece(const TilePanel &panel) {
 void TileEmitter::copy(const TilePanel &panel, Value stage, Value line,
                        Value source, ValueRange at, Value counts) {
   Value column = getColumn(panel, line, getPiece(panel));
-  Value size = select(counts, emit.index(kTilePiece), emit.index(0));
+  int64_t numbers = getPieceSize(panel.getElement());
+  Value size = select(counts, emit.index(numbers), emit.index(0));
   nvgpu::DeviceAsyncCopyOp::create(
       b, panel.buffer, ValueRange{stage, line, column}, source, at,
-      b.getIndexAttr(kTilePiece), size, b.getUnitAttr());
+      b.getIndexAttr(numbers), size, b.getUnitAttr());
 }
 
 void TileEmitter::commit() {
@@ -101,14 +120,53 @@ void TileEmitter::wait(int64_t youngest) {
   gpu::BarrierOp::create(b);
 }
 
-/// Four 8 x 8 matrices; every lane names a line of one.
+/// Four matrices of 8 lines of a piece; every lane names a line of one.
 Value TileEmitter::loadMatrices(const TilePanel &panel, Value stage, Value line,
                                 Value piece, bool transpose) {
-  Type element = cast<MemRefType>(panel.buffer.getType()).getElementType();
+  Type element = panel.getElement();
+  int64_t inWord = 32 / element.getIntOrFloatBitWidth();
   return nvgpu::LdMatrixOp::create(
-      b, VectorType::get({4, 2}, element), panel.buffer,
+      b, VectorType::get({4, inWord}, element), panel.buffer,
       ValueRange{stage, line, getColumn(panel, line, piece)}, transpose,
       /*numTiles=*/4);
+}
+
+/// The numbers of 32 bits that a lane has of 8 places of the depth, which
+/// ldmatrix can't transpose: for each half of the depth, `numRows` rows that
+/// are 8 apart.
+Value TileEmitter::loadNumbers(const TilePanel &panel, Value stage, Value first,
+                               int64_t step, int64_t numRows) {
+  int64_t size = getPieceSize(panel.getElement());
+  Value row = emit.add(first, div(lane, 4));
+  SmallVector<Value> numbers;
+  for (int64_t half = 0; half < 2; ++half) {
+    Value line = plus(rem(lane, 4), step * kMmaPieces * size + half * size);
+    for (int64_t i = 0; i < numRows; ++i) {
+      Value own = plus(row, 8 * i);
+      Value column =
+          emit.add(getColumn(panel, line, div(own, size)), rem(own, size));
+      numbers.push_back(memref::LoadOp::create(
+          b, panel.buffer, ValueRange{stage, line, column}));
+    }
+  }
+  return vector::FromElementsOp::create(
+      b, VectorType::get({2 * numRows, 1}, panel.getElement()), numbers);
+}
+
+Value TileEmitter::roundFragment(Value fragment) {
+  auto type = cast<VectorType>(fragment.getType());
+  if (!type.getElementType().isF32())
+    return fragment;
+  SmallVector<Value> rounded;
+  for (int64_t i = 0; i < type.getDimSize(0); ++i) {
+    Value number =
+        vector::ExtractOp::create(b, fragment, ArrayRef<int64_t>{i, 0});
+    Value bits = NVVM::ConvertFloatToTF32Op::create(
+        b, b.getI32Type(), number, NVVM::FPRoundingMode::RNA,
+        NVVM::SaturationMode::NONE, /*relu=*/false);
+    rounded.push_back(arith::BitcastOp::create(b, b.getF32Type(), bits));
+  }
+  return vector::FromElementsOp::create(b, type, rounded);
 }
 
 /// The matrices are rows 0-7 and 8-15 of the first half of the depth, then of
@@ -116,13 +174,17 @@ Value TileEmitter::loadMatrices(const TilePanel &panel, Value stage, Value line,
 Value TileEmitter::loadRows(const TilePanel &panel, Value stage, Value first,
                             int64_t step) {
   if (!panel.isDepthMajor)
-    return loadMatrices(panel, stage, emit.add(first, rem(lane, kMmaRows)),
-                        plus(div(lane, kMmaRows), step * 2),
-                        /*transpose=*/false);
+    return roundFragment(
+        loadMatrices(panel, stage, emit.add(first, rem(lane, kMmaRows)),
+                     plus(div(lane, kMmaRows), step * kMmaPieces),
+                     /*transpose=*/false));
+  int64_t size = getPieceSize(panel.getElement());
+  if (panel.getElement().isF32())
+    return roundFragment(loadNumbers(panel, stage, first, step, 2));
   Value matrix = div(lane, 8);
   Value line = emit.add(times(div(matrix, 2), 8), rem(lane, 8));
-  return loadMatrices(panel, stage, plus(line, step * kMmaDepth),
-                      emit.add(div(first, kTilePiece), rem(matrix, 2)),
+  return loadMatrices(panel, stage, plus(line, step * kMmaPieces * size),
+                      emit.add(div(first, size), rem(matrix, 2)),
                       /*transpose=*/true);
 }
 
@@ -130,17 +192,24 @@ Value TileEmitter::loadRows(const TilePanel &panel, Value stage, Value first,
 std::array<Value, 2> TileEmitter::loadOutputs(const TilePanel &panel,
                                               Value stage, Value first,
                                               int64_t step) {
+  int64_t size = getPieceSize(panel.getElement());
+  if (panel.isDepthMajor && panel.getElement().isF32()) {
+    auto load = [&](Value outputs) {
+      return roundFragment(loadNumbers(panel, stage, outputs, step, 1));
+    };
+    return {load(first), load(plus(first, kMmaOutputs))};
+  }
   Value matrix = div(lane, 8), own = rem(lane, 8);
   Value matrices;
   if (!panel.isDepthMajor)
-    matrices = loadMatrices(
+    matrices = roundFragment(loadMatrices(
         panel, stage, emit.add(first, emit.add(own, times(div(matrix, 2), 8))),
-        plus(rem(matrix, 2), step * 2), /*transpose=*/false);
+        plus(rem(matrix, 2), step * kMmaPieces), /*transpose=*/false));
   else
     matrices = loadMatrices(
         panel, stage,
-        plus(emit.add(own, times(rem(matrix, 2), 8)), step * kMmaDepth),
-        emit.add(div(first, kTilePiece), div(matrix, 2)), /*transpose=*/true);
+        plus(emit.add(own, times(rem(matrix, 2), 8)), step * kMmaPieces * size),
+        emit.add(div(first, size), div(matrix, 2)), /*transpose=*/true);
   auto half = [&](int64_t number) -> Value {
     return vector::ExtractStridedSliceOp::create(
         b, matrices, ArrayRef<int64_t>{2 * number}, ArrayRef<int64_t>{2},
@@ -150,10 +219,12 @@ std::array<Value, 2> TileEmitter::loadOutputs(const TilePanel &panel,
 }
 
 Value TileEmitter::multiply(Value rows, Value outputs, Value sum) {
+  Type element = cast<VectorType>(rows.getType()).getElementType();
   return nvgpu::MmaSyncOp::create(
       b, sum.getType(), rows, outputs, sum,
-      b.getI64ArrayAttr({kMmaRows, kMmaOutputs, kMmaDepth}),
-      /*tf32Enabled=*/UnitAttr());
+      b.getI64ArrayAttr(
+          {kMmaRows, kMmaOutputs, kMmaPieces * getPieceSize(element)}),
+      element.isF32() ? b.getUnitAttr() : UnitAttr());
 }
 
 Value TileEmitter::getZeroSum() {

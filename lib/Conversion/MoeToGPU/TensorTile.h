@@ -17,26 +17,33 @@ namespace mlir::moe {
 /// A block of threads that makes tiles of a product.
 constexpr int64_t kTileThreads = 128;
 constexpr int64_t kTileWarps = kTileThreads / 32;
-/// Of the summed dimension, what a stage holds.
-constexpr int64_t kTileDepth = 32;
-/// Numbers of 16 bytes, which is what a copy moves.
-constexpr int64_t kTilePiece = 8;
-/// Of mma.sync: rows, outputs, depth.
-constexpr int64_t kMmaRows = 16, kMmaOutputs = 8, kMmaDepth = 16;
+/// Pieces of 16 bytes, which is what a copy moves, of the summed dimension in a
+/// stage, and those of one mma.sync.
+constexpr int64_t kTilePieces = 4, kMmaPieces = 2;
+constexpr int64_t kPieceBytes = 16;
+/// Of mma.sync.
+constexpr int64_t kMmaRows = 16, kMmaOutputs = 8;
 /// The workgroup memory that every launch gets without asking.
 constexpr int64_t kWorkgroupBytes = 48 * 1024;
 
-/// One operand of a tile in stages of workgroup memory: lines of 16-bit numbers
-/// whose pieces of 16 bytes change places with the line, so that neither
-/// cp.async nor ldmatrix meets a bank twice.
+/// How many numbers are a piece, and of the summed dimension a stage.
+int64_t getPieceSize(Type element);
+inline int64_t getTileDepth(Type element) {
+  return kTilePieces * getPieceSize(element);
+}
+
+/// One operand of a tile in stages of workgroup memory: lines of numbers whose
+/// pieces change places with the line, so that neither cp.async nor the loads
+/// of fragments meet a bank twice.
 struct TilePanel {
   Value buffer; ///< [stages, lines, length].
   /// A line is one place of the summed dimension, with all of the tile's rows
-  /// (or outputs); otherwise it is one row with kTileDepth of its numbers.
+  /// (or outputs); otherwise it is one row with a stage's depth of its numbers.
   bool isDepthMajor = false;
 
   static MemRefType getType(Type element, int64_t stages, int64_t extent,
                             bool isDepthMajor);
+  Type getElement() const;
   int64_t getLines() const;
   int64_t getPieces() const; ///< Of a line.
   /// How many pieces of a stage a thread copies.
@@ -75,12 +82,14 @@ public:
   /// Waits for all but the youngest groups and for the block's threads.
   void wait(int64_t youngest);
 
-  /// The fragment of 16 rows from `first` on; `step` counts kMmaDepth.
+  /// The fragment of 16 rows from `first` on; `step` counts kMmaPieces.
   Value loadRows(const TilePanel &panel, Value stage, Value first,
                  int64_t step);
   /// The fragments of 8 and 8 outputs from `first` on.
   std::array<Value, 2> loadOutputs(const TilePanel &panel, Value stage,
                                    Value first, int64_t step);
+  /// A fragment of f32 rounded to what mma.sync reads of it.
+  Value roundFragment(Value fragment);
   Value multiply(Value rows, Value outputs, Value sum);
   Value getZeroSum();
 
@@ -88,6 +97,8 @@ private:
   Value getColumn(const TilePanel &panel, Value line, Value piece);
   Value loadMatrices(const TilePanel &panel, Value stage, Value line,
                      Value piece, bool transpose);
+  Value loadNumbers(const TilePanel &panel, Value stage, Value first,
+                    int64_t step, int64_t numRows);
 
   ImplicitLocOpBuilder &b;
   ThreadEmitter &emit;
