@@ -64,14 +64,17 @@ class Config(NamedTuple):
         )
 
 
+# A thread has no more than 255 registers, sums included.
 GRID = [
-    Config(*values)
-    for values in itertools.product(
-        BLOCKS_M, (32, 64, 128, 256), (32, 64, 128), (4, 8), (2, 3, 4)
+    config
+    for config in itertools.starmap(
+        Config,
+        itertools.product(
+            BLOCKS_M, (32, 64, 128, 256), (32, 64, 128), (4, 8), (2, 3, 4)
+        ),
     )
+    if config.block_m * config.block_n < 256 * 32 * config.warps
 ]
-
-
 # For --quick: those that came out best of the whole grid, and neighbours.
 QUICK_GRID = [
     Config(16, 128, 128, 4, 2),
