@@ -109,16 +109,18 @@ def count(report: Report, problem: Problem) -> Counts:
     return experts
 
 
-def compare(report: Report, shape: Shape, ours: Counts, peers: dict) -> None:
-    """Reports our experts against Triton's."""
+def compare(
+    report: Report, shape: Shape, ours: Counts, peers: dict[str, Choice]
+) -> None:
+    """Reports our experts against Triton's, the best one by each metric."""
     fewest = sum(shape.products().values())
-    leanest: Choice = peers["warp instructions"]
+    leanest = peers["warp instructions"]
     for name, key in METRICS.items():
         # Padding does not count as work.
         unit, least = "", 1
         if name in ("warp instructions", "warp instructions but moves"):
             unit, least = " / fewest mma", fewest
-        best: Choice = peers[name]
+        best = peers[name]
         where = f"{name}{unit}, experts, {shape}"
         report.add(where, key(ours) / least, "")
         report.add(f"Triton's best {where}", key(best.counts) / least, "")
