@@ -95,11 +95,11 @@ def ConvertMoeToGPUPass : Pass<"convert-moe-to-gpu", "::mlir::func::FuncOp"> {
     a time where rows allow, and a cf.assert checks the pointers for it.
 
     A product of 16-bit numbers whose rows are multiples of 8, either way round
-    (of f32 and of 4, where `tf32` is set), is a gpu.launch of its own: tiles of up to 64 x 128 by mma.sync, from
-    workgroup memory that cp.async fills; so is a weight's gradient. Experts of
-    one to four rows have a kernel of warps, whose sums are in another order;
-    `batch-invariant` leaves it out, and no row's result depends on how many
-    rows its expert has.
+    (of f32 and of 4, where `tf32` is set), is a gpu.launch of its own: tiles of
+    up to 64 x 128 by mma.sync, from workgroup memory that cp.async fills; so is
+    a weight's gradient. Experts of one to four rows have a kernel of warps,
+    whose sums are in another order; `batch-invariant` leaves it out, and no
+    row's result depends on how many rows its expert has.
 
     See test/Conversion/MoeToGPU/primitives.mlir.
   }];

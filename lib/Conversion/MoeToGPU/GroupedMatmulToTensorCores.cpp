@@ -303,7 +303,7 @@ TensorCoreProduct::Sums TensorCoreProduct::emitSteps(const TileShape &shape,
   Sums sums(place(shape, numWeights, 0, 0), tile.getZeroSum());
   int64_t rounds = numSteps / numStages;
   if (rounds > 1)
-    sums = emit.loop(emit.index(0), emit.index(rounds), sums,
+    sums = tile.loop(emit.index(0), emit.index(rounds), sums,
                      [&](Value round, ValueRange carried) {
                        Sums own(carried);
                        Value first = tile.times(round, numStages);

@@ -129,7 +129,7 @@ TensorCoreOuter::Sums TensorCoreOuter::emitSums() {
   Sums zeros(kRowTiles * kColumnTiles, tile.getZeroSum());
   Value rounds = tile.div(tile.plus(numSteps, kStages - 1), kStages);
   // A step that does not exist has no copies: its stage holds older numbers.
-  return emit.loop(
+  return tile.loop(
       emit.index(0), rounds, zeros, [&](Value round, ValueRange carried) {
         Sums sums(carried);
         for (int64_t stage = 0; stage < kStages; ++stage) {

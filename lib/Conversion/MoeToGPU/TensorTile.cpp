@@ -120,6 +120,15 @@ void TileEmitter::wait(int64_t youngest) {
   gpu::BarrierOp::create(b);
 }
 
+SmallVector<Value> TileEmitter::loop(Value begin, Value end, ValueRange inits,
+                                     ThreadEmitter::Body body) {
+  // A wait counts groups; the token it names need only be one in front of it.
+  Value before = token;
+  SmallVector<Value> results = emit.loop(begin, end, inits, body);
+  token = before;
+  return results;
+}
+
 /// Four matrices of 8 lines of a piece; every lane names a line of one.
 Value TileEmitter::loadMatrices(const TilePanel &panel, Value stage, Value line,
                                 Value piece, bool transpose) {

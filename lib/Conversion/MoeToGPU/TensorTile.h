@@ -81,6 +81,9 @@ public:
   void commit();
   /// Waits for all but the youngest groups and for the block's threads.
   void wait(int64_t youngest);
+  /// A loop whose body may end groups.
+  SmallVector<Value> loop(Value begin, Value end, ValueRange inits,
+                          ThreadEmitter::Body body);
 
   /// The fragment of 16 rows from `first` on; `step` counts kMmaPieces.
   Value loadRows(const TilePanel &panel, Value stage, Value first,

@@ -125,6 +125,30 @@ func.func @in_out(%x: memref<?x16xf16>, %y: memref<?x16xf16>,
 
 // -----
 
+// Ten parts of D: eight in a loop of as many as there are stages, two behind.
+
+// CHECK-LABEL: func @deep
+// CHECK:      workgroup(
+// CHECK:      nvgpu.device_async_create_group
+// CHECK:      scf.for {{.+}} iter_args
+// CHECK-COUNT-4: nvgpu.device_async_wait
+// CHECK:      scf.yield
+// CHECK:      nvgpu.device_async_wait
+// CHECK:      nvgpu.device_async_wait
+// CHECK-NOT:  nvgpu.device_async_wait
+// CHECK:      vector.store
+func.func @deep(%x: memref<?x320xf16>, %w: memref<1x8x320xf16>,
+                %y: memref<?x8xf16>) {
+  moe.grouped_matmul %x weights(%w : memref<1x8x320xf16>)
+      outs(%y : memref<?x8xf16>) : memref<?x320xf16> {
+  ^bb0(%a: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
 // What an epilogue of a tile computes is approximate where numbers have 16
 // bits.
 
