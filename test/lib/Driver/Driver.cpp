@@ -20,8 +20,10 @@
 
 #include "State.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <thread>
 
 using namespace moe_test::driver;
 
@@ -267,6 +269,8 @@ Result cuMemcpyDtoHAsync_v2(void *host, Address device, size_t bytes,
 
 Result cuModuleLoadDataEx(Handle *module, const void *image, unsigned count,
                           int *options, void **values) {
+  // Long enough for another thread to ask for the same.
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
   Call call("cuModuleLoadDataEx");
   char *log = nullptr;
   size_t logBytes = 0;
