@@ -103,6 +103,8 @@ int EmulatedGPU::run(const moe_launch &launch) {
   if (!module) {
     // An image is text with its end.
     auto text = static_cast<const char *>(launch.image);
+    if (launch.image_bytes >= 4 && std::memcmp(text, "\177ELF", 4) == 0)
+      return refuse("the kernels are a cubin, and the emulator runs PTX");
     auto loaded =
         Module::load({text, strnlen(text, launch.image_bytes)}, launch.kernel);
     if (!loaded)

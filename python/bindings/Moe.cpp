@@ -71,7 +71,8 @@ public:
   /// `gradients` is of moe_compile_options: the entry, the arguments, what is
   /// saved.
   Module(nb::bytes source, const std::string &target, const std::string &name,
-         const std::optional<std::array<std::string, 3>> &gradients);
+         const std::optional<std::array<std::string, 3>> &gradients,
+         const std::optional<std::string> &chip);
 
   std::vector<std::string> entryNames() const {
     std::vector<std::string> names;
@@ -87,7 +88,8 @@ public:
 
 Module::Module(nb::bytes source, const std::string &target,
                const std::string &name,
-               const std::optional<std::array<std::string, 3>> &gradients) {
+               const std::optional<std::array<std::string, 3>> &gradients,
+               const std::optional<std::string> &chip) {
   moe_compile_options options;
   moe_compile_options_init(&options, sizeof options);
   options.name = name.c_str();
@@ -99,6 +101,8 @@ Module::Module(nb::bytes source, const std::string &target,
     throwValueError("there is no target '" + target +
                     "'; expected 'cpu', 'oracle', 'cuda' or 'gpu-emulator'");
   isEmulated = target == "gpu-emulator";
+  if (chip)
+    options.chip = chip->c_str();
   if (gradients) {
     options.gradients_of = (*gradients)[0].c_str();
     options.gradients_wrt = (*gradients)[1].c_str();
@@ -296,11 +300,10 @@ public:
       views.push_back(makeView<nb::ro>(arrays[i], areBF16[i], info.args[i]));
       in.push_back(views.back().tensor);
     }
-    // A call copies arrays of the CPU to where the entry runs.
     std::vector<moe_tensor> staged = in;
-    for (moe_tensor &tensor : staged)
-      if (tensor.device_type == MOE_DEVICE_CPU)
-        tensor.device_type = static_cast<int32_t>(info.device);
+    if (info.device != MOE_DEVICE_CPU)
+      for (moe_tensor &tensor : staged)
+        moveToDevice(tensor);
     entry.runLocked([&](moe_context *context, const moe_entry &own) {
       return context->check_inputs(context, own.info, staged.data());
     });
@@ -342,6 +345,17 @@ public:
   }
 
 private:
+  /// What a call makes of a tensor of the CPU before it is checked: one in
+  /// memory of the GPU, which is aligned.
+  static void moveToDevice(moe_tensor &tensor) {
+    if (tensor.device_type != MOE_DEVICE_CPU)
+      return;
+    tensor.device_type = MOE_DEVICE_CUDA;
+    tensor.device_id = 0;
+    if (tensor.data)
+      tensor.data = reinterpret_cast<void *>(uintptr_t(256));
+  }
+
   /// The size of the symbol with this code in the inputs, which all agree.
   std::optional<int64_t> symbolSize(int64_t code) const {
     const moe_entry_info &info = entry.info();
@@ -366,8 +380,10 @@ NB_MODULE(_moe, m) {
 
   nb::class_<Module>(m, "Module", "The compiled entries of one source.")
       .def(nb::init<nb::bytes, const std::string &, const std::string &,
-                    const std::optional<std::array<std::string, 3>> &>(),
-           "source"_a, "target"_a, "name"_a, "gradients"_a = nb::none())
+                    const std::optional<std::array<std::string, 3>> &,
+                    const std::optional<std::string> &>(),
+           "source"_a, "target"_a, "name"_a, "gradients"_a = nb::none(),
+           "chip"_a = nb::none())
       .def_prop_ro("entries", &Module::entryNames)
       .def_ro("warnings", &Module::warnings);
 

@@ -11,7 +11,9 @@ import subprocess
 import sys
 
 import moe_mlir
+import numpy as np
 import pytest
+from small_layer import SmallLayer
 
 DRIVER = pathlib.Path(moe_mlir.__file__).parents[2] / "test" / "driver"
 HERE = pathlib.Path(__file__).parent
@@ -81,3 +83,23 @@ def test_no_driver_is_an_exception(tmp_path):
     (tmp_path / "libcuda.so.1").write_text("text")
     message = run(folder=tmp_path)
     assert message.startswith("RuntimeError: there is no NVIDIA driver: ")
+
+
+def test_an_unknown_chip_is_an_exception():
+    source = SmallLayer().source()
+    with pytest.raises(moe_mlir.CompileError, match="no GPU code for chip"):
+        moe_mlir.compile(source, target="gpu-emulator", chip="sm_1")
+    with pytest.raises(ValueError, match="a chip is of target cuda"):
+        moe_mlir.compile(source, chip="sm_80")
+    assert moe_mlir.compile(source, target="gpu-emulator", chip="sm_90a")
+
+
+def test_arrays_of_the_cpu_need_no_alignment():
+    small = SmallLayer()
+    arrays = small.draw(5)
+    layer = moe_mlir.compile(small.source(), target="gpu-emulator")
+    expected = layer(**arrays)
+    memory = np.zeros(arrays["x"].size + 1, np.float32)
+    memory[1:] = arrays["x"].ravel()
+    arrays["x"] = memory[1:].reshape(arrays["x"].shape)
+    np.testing.assert_array_equal(layer(**arrays), expected)
