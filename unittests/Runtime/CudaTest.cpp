@@ -343,13 +343,14 @@ TEST_F(CudaTest, ContextsAndThreadsShareAGPU) {
   ASSERT_EQ(open(), MOE_OK) << error();
   std::vector<std::string> errors(4);
   std::vector<std::thread> threads;
+  moe_tensor in = x.get();
   for (std::string &error : errors)
-    threads.emplace_back([this, &error] {
+    threads.emplace_back([this, &error, in] {
       ContextPtr own = makeContext(1);
       moe_context_set_gpu(own.get(), gpu);
       for (int i = 0; i < 20 && error.empty(); ++i) {
         Tensor result(kF32, {kCount});
-        if (call(own, x.get(), result.get()) != MOE_OK)
+        if (call(own, in, result.get()) != MOE_OK)
           error = errorOf(own);
         else if (result.data<float>()[5] != 7.0f)
           error = "a wrong result";
