@@ -294,6 +294,21 @@ TEST_F(CudaTest, ACallerPlansTheWorkspace) {
   release({from, to, workspace});
 }
 
+TEST_F(CudaTest, AGPUIsDestroyedWhenItsKernelsHaveRun) {
+  ASSERT_EQ(open(), MOE_OK) << error();
+  void *from = allocateX(), *between = allocate(), *to = allocate();
+  moe_tensor in = onDevice(x, from), out = onDevice(y, to);
+  moe_gpu *other = nullptr;
+  ASSERT_EQ(moe_gpu_open_cuda(context.get(), 0, &other), MOE_OK) << error();
+  ASSERT_EQ(kEntry.run(context.get(), &in, &out, between, kBytes), MOE_OK);
+  close();
+  gpu = other;
+  ASSERT_EQ(gpu->read(gpu, nullptr, y.data<float>(), to, kBytes), MOE_OK);
+  ASSERT_EQ(gpu->synchronize(gpu, nullptr), MOE_OK) << gpu->error(gpu);
+  expectSum(2);
+  release({from, between, to});
+}
+
 TEST_F(CudaTest, TheThreadsOwnContextStaysCurrent) {
   ASSERT_EQ(open(), MOE_OK) << error();
   ASSERT_EQ(callOnCPU(), MOE_OK) << error();

@@ -303,8 +303,10 @@ Result cuModuleUnload(Handle module) {
   auto found = state().modules.find(module);
   if (found == state().modules.end())
     return kInvalidHandle;
-  if (found->second->pending && !state().sticky)
+  if (found->second->pending && !state().sticky) {
     state().addProblem("a module was unloaded before its kernels had run");
+    state().drainAll();
+  }
   for (auto it = state().functions.begin(); it != state().functions.end();)
     it = it->second->module == module ? state().functions.erase(it)
                                       : std::next(it);
