@@ -81,10 +81,31 @@ public:
     return names;
   }
 
+  /// The GPU that all entries share, opened for the first of them. `context`
+  /// is for the error.
+  const std::shared_ptr<moe_gpu> &getGPU(moe_context *context);
+
   Code code;
   bool isEmulated = false; ///< What is compiled for a GPU runs by emulation.
   std::string warnings;
+
+private:
+  std::shared_ptr<moe_gpu> gpu;
 };
+
+const std::shared_ptr<moe_gpu> &Module::getGPU(moe_context *context) {
+  if (gpu)
+    return gpu;
+  moe_gpu *opened = nullptr;
+  if (isEmulated)
+    opened = moe::emulator::createGPU();
+  else if (moe_gpu_open_cuda(context, /*device=*/0, &opened) != MOE_OK)
+    throw std::runtime_error(moe_context_error(context));
+  if (!opened)
+    throw std::bad_alloc();
+  gpu = std::shared_ptr<moe_gpu>(opened, Deleter());
+  return gpu;
+}
 
 Module::Module(nb::bytes source, const std::string &target,
                const std::string &name,
@@ -157,7 +178,7 @@ nb::tuple describe(const moe_entry_info &info, const moe_arg_info &arg) {
 /// An entry with a context of its own.
 class Entry {
 public:
-  Entry(const Module &module, const std::string &name, int threads)
+  Entry(Module &module, const std::string &name, int threads)
       : code(module.code) {
     const moe_entry *found = moe_compiled_find_entry(code.get(), name.c_str());
     if (!found)
@@ -174,8 +195,10 @@ public:
     if (status != MOE_OK)
       throw std::runtime_error("no context of " + std::to_string(threads) +
                                " threads: " + moe_status_name(status));
-    if (entry.info->device != MOE_DEVICE_CPU)
-      openGPU(module.isEmulated);
+    if (entry.info->device != MOE_DEVICE_CPU) {
+      gpu = module.getGPU(created);
+      moe_context_set_gpu(created, gpu.get());
+    }
   }
 
   const moe_entry_info &info() const { return *entry.info; }
@@ -228,20 +251,8 @@ public:
   }
 
 private:
-  void openGPU(bool isEmulated) {
-    moe_gpu *opened = nullptr;
-    if (isEmulated)
-      opened = moe::emulator::createGPU();
-    else if (moe_gpu_open_cuda(context.get(), /*device=*/0, &opened) != MOE_OK)
-      throw std::runtime_error(moe_context_error(context.get()));
-    if (!opened)
-      throw std::bad_alloc();
-    gpu.reset(opened);
-    moe_context_set_gpu(context.get(), opened);
-  }
-
   Code code;
-  std::unique_ptr<moe_gpu, Deleter> gpu;
+  std::shared_ptr<moe_gpu> gpu; // Outlives the context.
   std::unique_ptr<moe_context, Deleter> context;
   moe_entry entry;
   std::mutex mutex;
@@ -388,8 +399,8 @@ NB_MODULE(_moe, m) {
       .def_ro("warnings", &Module::warnings);
 
   nb::class_<Entry>(m, "Entry", "An entry with a pool of threads.")
-      .def(nb::init<const Module &, const std::string &, int>(), "module"_a,
-           "name"_a, "threads"_a)
+      .def(nb::init<Module &, const std::string &, int>(), "module"_a, "name"_a,
+           "threads"_a)
       .def_prop_ro("threads", &Entry::threads)
       .def("inputs", [](const Entry &e) { return e.describeArgs(true); })
       .def("outputs", [](const Entry &e) { return e.describeArgs(false); })

@@ -43,7 +43,34 @@ main()
 """
 
 
-def run(options: str = "", folder: pathlib.Path = DRIVER) -> str:
+GRADIENTS = """
+import ctypes
+import numpy as np
+import moe_mlir
+from small_layer import SmallLayer
+
+def main():
+    small = SmallLayer()
+    arrays = small.draw(5)
+    results = []
+    for target in ("gpu-emulator", "cuda"):
+        layer = moe_mlir.compile_gradients(
+            small.source(), target=target, chip="sm_90"
+        )
+        values, saved = layer.forward(**arrays)
+        results.append(layer.backward(saved, d_y=np.ones_like(values["y"])))
+    for name in results[0]:
+        np.testing.assert_array_equal(results[0][name], results[1][name])
+    driver = ctypes.CDLL("libcuda.so.1")
+    print(driver.moe_test_driver_calls(b"cuModuleLoadDataEx"), "image")
+
+main()
+"""
+
+
+def run(
+    options: str = "", folder: pathlib.Path = DRIVER, script: str = SCRIPT
+) -> str:
     """What the script prints with the driver that `options` describe."""
     environment = {
         **os.environ,
@@ -52,7 +79,7 @@ def run(options: str = "", folder: pathlib.Path = DRIVER) -> str:
         "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
     }
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         env=environment,
         capture_output=True,
         text=True,
@@ -63,6 +90,10 @@ def run(options: str = "", folder: pathlib.Path = DRIVER) -> str:
 
 def test_results_are_those_of_the_emulator():
     assert run() == "equal"
+
+
+def test_forward_and_backward_share_the_gpu():
+    assert run(script=GRADIENTS) == "1 image"
 
 
 @pytest.mark.parametrize(

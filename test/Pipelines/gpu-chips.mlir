@@ -1,10 +1,12 @@
 // Code for every chip that is known: each is taken from the list that an
-// unknown one is answered with, so that none is listed that LLVM refuses.
+// unknown one is answered with, so that none is listed that LLVM refuses. The
+// runtime knows a driver that is too old for each.
 
 // REQUIRES: nvptx, python
 // RUN: not moe-opt %s --moe-gpu=chip=sm_1 2> %t.refused
 // RUN: FileCheck %s --check-prefix=UNKNOWN --input-file=%t.refused
-// RUN: %python %S/Inputs/emit_all_chips.py moe-opt %s %t.refused | FileCheck %s
+// RUN: %python %S/Inputs/emit_all_chips.py moe-opt moe-run %moe_test_driver %s %t.refused \
+// RUN:   | FileCheck %s
 // UNKNOWN: error: no GPU code for chip 'sm_1'; known are sm_80, {{.*}}, sm_120
 // CHECK-DAG: sm_80: .version 7.8
 // CHECK-DAG: sm_90a: .version 8.0
