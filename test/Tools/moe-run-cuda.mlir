@@ -23,6 +23,15 @@
 // CHECK: result y: f32 [9, 16]
 // C: y[9, 16]: {{-?[0-9.e-]+ }}
 
+// Tensors that lie on the GPU, on a stream of the program's.
+// RUN: %moe_cc -std=c99 -D_GNU_SOURCE -Wall -Wextra -Werror -I%moe_include %S/Inputs/device_layer.c \
+// RUN:   %moe_libs/libmoe_rt.a -lpthread -ldl -lm -o %t.device
+// RUN: env LD_LIBRARY_PATH=%moe_test_driver %t.device %t.so layer \
+// RUN:   | FileCheck %s --check-prefix=DEVICE
+// DEVICE: call: later, equal
+// DEVICE: run: later, equal
+// DEVICE: layer: argument 'router' (input 1): expected data aligned to 16 bytes on a GPU, got address 0x{{.*}}4{{$}}
+
 // Without an array there is nothing to copy, and a launch all the same.
 // RUN: %{cuda} %s --dim=T=0 --arg=x=zeros --arg=router=zeros \
 // RUN:   --arg=gate_up=zeros --arg=down=zeros --target=cuda \
