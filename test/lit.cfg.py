@@ -175,6 +175,8 @@ config.substitutions += [
     ("%moe_include", os.path.join(config.moe_source_dir, "include")),
     ("%moe_build_include", os.path.join(config.moe_binary_dir, "include")),
     ("%moe_libs", config.moe_libs_dir),
+    ("%moe_test_driver", os.path.join(config.test_exec_root, "driver")),
+    ("%moe_old_test_driver", os.path.join(config.test_exec_root, "old-driver")),
     ("%mlir_libs", config.llvm_libs_dir),
     ("%moe_plugin", os.path.join(config.moe_libs_dir, "MoePlugin.so")),
     ("%moe_cc", config.moe_cc),

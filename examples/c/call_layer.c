@@ -11,7 +11,8 @@
 //
 // Loads a layer, fills its inputs with a pattern (floats) or zeros (all other
 // types), runs it and prints the first values of each output. Everything that
-// it knows of the layer it reads from the layer's own description.
+// it knows of the layer it reads from the layer's own description; one that was
+// compiled for a GPU runs on the first, through NVIDIA's driver.
 //
 // With -DMOE_LAYER=layer the entry is linked instead of loaded, and the first
 // two arguments fall away. Link with -lmoe_rt -lpthread -ldl -lm.
@@ -213,6 +214,11 @@ int main(int argc, char **argv) {
     status = moe_module_entry(context, module, argv[2], &entry);
 #endif
 
+  moe_gpu *gpu = NULL;
+  if (status == MOE_OK && entry.info->device == MOE_DEVICE_CUDA)
+    status = moe_gpu_open_cuda(context, 0, &gpu);
+  moe_context_set_gpu(context, gpu);
+
   int64_t sizes[MOE_MAX_SYMBOLS];
   int code = 1;
   if (status != MOE_OK)
@@ -221,5 +227,7 @@ int main(int argc, char **argv) {
     code = run(context, &entry, sizes);
   moe_module_unload(module);
   moe_context_destroy(context);
+  if (gpu)
+    gpu->destroy(gpu);
   return code;
 }

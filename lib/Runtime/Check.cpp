@@ -22,6 +22,9 @@ struct Span {
   }
 };
 
+/// What kernels read and write at a time, whatever the type.
+constexpr uintptr_t kDeviceAlignment = 16;
+
 /// Sizes that the symbols of one call have been found to be, and where.
 struct Symbols {
   int64_t size[MOE_MAX_SYMBOLS];
@@ -252,12 +255,16 @@ int CallChecker::checkData(uint32_t index, const moe_tensor &tensor,
       bytes > UINTPTR_MAX - address - tensor.byte_offset)
     return mismatch(index, tensor, " that ends past the address space");
   address += tensor.byte_offset;
-  uintptr_t alignment = tensor.dtype.bits >= 8 ? tensor.dtype.bits / 8 : 1;
+  bool isGPU = info.device != MOE_DEVICE_CPU;
+  uintptr_t alignment = isGPU                    ? kDeviceAlignment
+                        : tensor.dtype.bits >= 8 ? tensor.dtype.bits / 8
+                                                 : 1;
   if (address % alignment != 0)
     return fail(context, MOE_ERROR_ARGUMENT,
                 startMessage(index).append(
-                    "expected data aligned to %llu bytes, got address 0x%llx",
+                    "expected data aligned to %llu bytes%s, got address 0x%llx",
                     static_cast<unsigned long long>(alignment),
+                    isGPU ? " on a GPU" : "",
                     static_cast<unsigned long long>(address)));
   return MOE_OK;
 }
@@ -279,6 +286,13 @@ int CallChecker::checkOne(uint32_t index, const moe_tensor &tensor) {
                     "type %d",
                     info.device == MOE_DEVICE_CPU ? "CPU" : "GPU", info.device,
                     tensor.device_type));
+  const Context *own = getOwn(context);
+  if (info.device != MOE_DEVICE_CPU && own && own->gpu &&
+      tensor.device_id != own->gpu->device_id)
+    return fail(context, MOE_ERROR_ARGUMENT,
+                startMessage(index).append(
+                    "expected data on GPU %d, the context's, got GPU %d",
+                    own->gpu->device_id, tensor.device_id));
   if (int status = checkStrides(index, tensor))
     return status;
   return checkData(index, tensor, bytes);

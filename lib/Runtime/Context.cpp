@@ -58,23 +58,38 @@ static void parallelFor(moe_context *context, int64_t n, moe_task_fn fn,
     own->pool.run(n, fn, data);
 }
 
-static int launch(moe_context *context, const moe_launch *launch) {
+/// Runs `function` of the context's GPU and keeps its error.
+template <typename Function>
+static int onGPU(moe_context *context, Function function) {
   Context *own = getOwn(context);
   if (!own || !own->gpu)
     return keepError(context, MOE_ERROR_DEVICE, "this context has no GPU");
-  int status = own->gpu->launch(own->gpu, launch);
+  int status = function(own->gpu, own->stream);
   return status ? keepError(context, status, own->gpu->error(own->gpu))
                 : MOE_OK;
 }
 
+static int launch(moe_context *context, const moe_launch *launch) {
+  return onGPU(context, [&](moe_gpu *gpu, void *stream) {
+    return gpu->launch(gpu, stream, launch);
+  });
+}
+
 static int copyBack(moe_context *context, void *host, const void *device,
                     uint64_t bytes) {
-  Context *own = getOwn(context);
-  if (!own || !own->gpu)
-    return keepError(context, MOE_ERROR_DEVICE, "this context has no GPU");
-  int status = own->gpu->read(own->gpu, host, device, bytes);
-  return status ? keepError(context, status, own->gpu->error(own->gpu))
-                : MOE_OK;
+  return onGPU(context, [&](moe_gpu *gpu, void *stream) {
+    int status = gpu->read(gpu, stream, host, device, bytes);
+    return status ? status : gpu->synchronize(gpu, stream);
+  });
+}
+
+void Context::releaseDeviceWorkspace() {
+  if (deviceWorkspace) {
+    gpu->synchronize(gpu, stream);
+    gpu->release(gpu, deviceWorkspace);
+  }
+  deviceWorkspace = nullptr;
+  deviceWorkspaceBytes = 0;
 }
 
 int moe_context_create(int threads, moe_context **context) {
@@ -123,8 +138,24 @@ void moe_context_set_parallel_for(moe_context *context, moe_parallel_for_fn fn,
 }
 
 void moe_context_set_gpu(moe_context *context, moe_gpu *gpu) {
-  if (Context *own = getOwn(context))
-    own->gpu = gpu;
+  Context *own = getOwn(context);
+  if (!own)
+    return;
+  own->releaseDeviceWorkspace();
+  own->gpu = gpu;
+  own->stream = nullptr;
+}
+
+int moe_context_set_stream(moe_context *context, void *stream) {
+  if (!context)
+    return MOE_ERROR_ARGUMENT;
+  clearError(context);
+  int status = onGPU(context, [&](moe_gpu *gpu, void *earlier) {
+    return stream == earlier ? int(MOE_OK) : gpu->order(gpu, stream, earlier);
+  });
+  if (status == MOE_OK)
+    getOwn(context)->stream = stream;
+  return status;
 }
 
 const char *moe_context_error(const moe_context *context) {

@@ -25,7 +25,12 @@ namespace moe::rt {
 struct Context : moe_context {
   ThreadPool pool;
 
-  moe_gpu *gpu = nullptr; ///< Not owned.
+  /// Neither is owned.
+  moe_gpu *gpu = nullptr;
+  void *stream = nullptr;
+  /// The workspace of moe_entry_call on the GPU.
+  void *deviceWorkspace = nullptr;
+  size_t deviceWorkspaceBytes = 0;
 
   moe_parallel_for_fn hostParallelFor = nullptr;
   void *host = nullptr;
@@ -39,7 +44,13 @@ struct Context : moe_context {
   void *workspace = nullptr;
   size_t workspaceBytes = 0;
 
-  ~Context() { std::free(workspace); }
+  /// Waits for the stream, which may use it.
+  void releaseDeviceWorkspace();
+
+  ~Context() {
+    releaseDeviceWorkspace();
+    std::free(workspace);
+  }
 };
 
 /// The runtime's own context behind `context`, or null where the host brought

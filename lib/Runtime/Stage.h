@@ -13,8 +13,9 @@
 
 namespace moe::rt {
 
-/// Runs an entry on the context's GPU. Tensors that are the CPU's are copied
-/// there and back; results that a failed call wrote are not.
+/// Runs an entry on the context's GPU and stream. Tensors that are the CPU's
+/// are copied there and back, and the stream is then waited for; results that a
+/// failed call wrote are not copied.
 int callOnGPU(Context &context, const moe_entry &entry, const moe_tensor *in,
               moe_tensor *out);
 

@@ -71,7 +71,8 @@ public:
   /// `gradients` is of moe_compile_options: the entry, the arguments, what is
   /// saved.
   Module(nb::bytes source, const std::string &target, const std::string &name,
-         const std::optional<std::array<std::string, 3>> &gradients);
+         const std::optional<std::array<std::string, 3>> &gradients,
+         const std::optional<std::string> &chip);
 
   std::vector<std::string> entryNames() const {
     std::vector<std::string> names;
@@ -80,14 +81,36 @@ public:
     return names;
   }
 
+  /// The GPU that all entries share, opened for the first of them. `context`
+  /// is for the error.
+  const std::shared_ptr<moe_gpu> &getGPU(moe_context *context);
+
   Code code;
   bool isEmulated = false; ///< What is compiled for a GPU runs by emulation.
   std::string warnings;
+
+private:
+  std::shared_ptr<moe_gpu> gpu;
 };
+
+const std::shared_ptr<moe_gpu> &Module::getGPU(moe_context *context) {
+  if (gpu)
+    return gpu;
+  moe_gpu *opened = nullptr;
+  if (isEmulated)
+    opened = moe::emulator::createGPU();
+  else if (moe_gpu_open_cuda(context, /*device=*/0, &opened) != MOE_OK)
+    throw std::runtime_error(moe_context_error(context));
+  if (!opened)
+    throw std::bad_alloc();
+  gpu = std::shared_ptr<moe_gpu>(opened, Deleter());
+  return gpu;
+}
 
 Module::Module(nb::bytes source, const std::string &target,
                const std::string &name,
-               const std::optional<std::array<std::string, 3>> &gradients) {
+               const std::optional<std::array<std::string, 3>> &gradients,
+               const std::optional<std::string> &chip) {
   moe_compile_options options;
   moe_compile_options_init(&options, sizeof options);
   options.name = name.c_str();
@@ -99,6 +122,8 @@ Module::Module(nb::bytes source, const std::string &target,
     throwValueError("there is no target '" + target +
                     "'; expected 'cpu', 'oracle', 'cuda' or 'gpu-emulator'");
   isEmulated = target == "gpu-emulator";
+  if (chip)
+    options.chip = chip->c_str();
   if (gradients) {
     options.gradients_of = (*gradients)[0].c_str();
     options.gradients_wrt = (*gradients)[1].c_str();
@@ -153,7 +178,7 @@ nb::tuple describe(const moe_entry_info &info, const moe_arg_info &arg) {
 /// An entry with a context of its own.
 class Entry {
 public:
-  Entry(const Module &module, const std::string &name, int threads)
+  Entry(Module &module, const std::string &name, int threads)
       : code(module.code) {
     const moe_entry *found = moe_compiled_find_entry(code.get(), name.c_str());
     if (!found)
@@ -170,8 +195,10 @@ public:
     if (status != MOE_OK)
       throw std::runtime_error("no context of " + std::to_string(threads) +
                                " threads: " + moe_status_name(status));
-    if (entry.info->device != MOE_DEVICE_CPU)
-      openGPU(module.isEmulated);
+    if (entry.info->device != MOE_DEVICE_CPU) {
+      gpu = module.getGPU(created);
+      moe_context_set_gpu(created, gpu.get());
+    }
   }
 
   const moe_entry_info &info() const { return *entry.info; }
@@ -224,20 +251,8 @@ public:
   }
 
 private:
-  void openGPU(bool isEmulated) {
-    moe_gpu *opened = nullptr;
-    if (isEmulated)
-      opened = moe::emulator::createGPU();
-    else if (moe_gpu_open_cuda(context.get(), /*device=*/0, &opened) != MOE_OK)
-      throw std::runtime_error(moe_context_error(context.get()));
-    if (!opened)
-      throw std::bad_alloc();
-    gpu.reset(opened);
-    moe_context_set_gpu(context.get(), opened);
-  }
-
   Code code;
-  std::unique_ptr<moe_gpu, Deleter> gpu;
+  std::shared_ptr<moe_gpu> gpu; // Outlives the context.
   std::unique_ptr<moe_context, Deleter> context;
   moe_entry entry;
   std::mutex mutex;
@@ -296,11 +311,10 @@ public:
       views.push_back(makeView<nb::ro>(arrays[i], areBF16[i], info.args[i]));
       in.push_back(views.back().tensor);
     }
-    // A call copies arrays of the CPU to where the entry runs.
     std::vector<moe_tensor> staged = in;
-    for (moe_tensor &tensor : staged)
-      if (tensor.device_type == MOE_DEVICE_CPU)
-        tensor.device_type = static_cast<int32_t>(info.device);
+    if (info.device != MOE_DEVICE_CPU)
+      for (moe_tensor &tensor : staged)
+        moveToDevice(tensor);
     entry.runLocked([&](moe_context *context, const moe_entry &own) {
       return context->check_inputs(context, own.info, staged.data());
     });
@@ -342,6 +356,17 @@ public:
   }
 
 private:
+  /// What a call makes of a tensor of the CPU before it is checked: one in
+  /// memory of the GPU, which is aligned.
+  static void moveToDevice(moe_tensor &tensor) {
+    if (tensor.device_type != MOE_DEVICE_CPU)
+      return;
+    tensor.device_type = MOE_DEVICE_CUDA;
+    tensor.device_id = 0;
+    if (tensor.data)
+      tensor.data = reinterpret_cast<void *>(uintptr_t(256));
+  }
+
   /// The size of the symbol with this code in the inputs, which all agree.
   std::optional<int64_t> symbolSize(int64_t code) const {
     const moe_entry_info &info = entry.info();
@@ -366,14 +391,16 @@ NB_MODULE(_moe, m) {
 
   nb::class_<Module>(m, "Module", "The compiled entries of one source.")
       .def(nb::init<nb::bytes, const std::string &, const std::string &,
-                    const std::optional<std::array<std::string, 3>> &>(),
-           "source"_a, "target"_a, "name"_a, "gradients"_a = nb::none())
+                    const std::optional<std::array<std::string, 3>> &,
+                    const std::optional<std::string> &>(),
+           "source"_a, "target"_a, "name"_a, "gradients"_a = nb::none(),
+           "chip"_a = nb::none())
       .def_prop_ro("entries", &Module::entryNames)
       .def_ro("warnings", &Module::warnings);
 
   nb::class_<Entry>(m, "Entry", "An entry with a pool of threads.")
-      .def(nb::init<const Module &, const std::string &, int>(), "module"_a,
-           "name"_a, "threads"_a)
+      .def(nb::init<Module &, const std::string &, int>(), "module"_a, "name"_a,
+           "threads"_a)
       .def_prop_ro("threads", &Entry::threads)
       .def("inputs", [](const Entry &e) { return e.describeArgs(true); })
       .def("outputs", [](const Entry &e) { return e.describeArgs(false); })

@@ -17,6 +17,7 @@ class Module:
         target: str,
         name: str,
         gradients: tuple[str, str, str] | None = None,
+        chip: str | None = None,
     ) -> None: ...
     @property
     def entries(self) -> list[str]: ...

@@ -27,6 +27,7 @@ def compile(
     threads: int | None = None,
     entry: str | None = None,
     layouts: Mapping[str, str] | None = None,
+    chip: str | None = None,
 ) -> Layer:
     """Compiles IR for this machine and returns one of its entries.
 
@@ -44,15 +45,19 @@ def compile(
         the layout attribute, as `moe-run --layout` takes it. An array cannot
         tell, and a gate and up weight read the wrong way round gives numbers
         that look right.
+    chip: the GPU that kernels are made for, such as "sm_90"; None is "sm_80",
+        whose code later ones run too. Only of targets "cuda" and
+        "gpu-emulator".
 
     Raises CompileError (a ValueError) with the compiler's messages, OSError
-    for a file that cannot be read, and ValueError for an argument, such as a
-    layout that is not the one that the source was written for.
+    for a file that cannot be read, ValueError for an argument, such as a
+    layout that is not the one that the source was written for, and
+    RuntimeError where there is no GPU or no driver for it.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected 1 or more, or None")
     content, name = _read_source(source)
-    module = _moe.Module(content, target, name)
+    module = _moe.Module(content, target, name, chip=chip)
     if module.warnings:
         warnings.warn(module.warnings, CompileWarning, stacklevel=2)
     entries = module.entries

@@ -148,10 +148,11 @@ def compile_gradients(
     threads: int | None = None,
     entry: str | None = None,
     layouts: Mapping[str, str] | None = None,
+    chip: str | None = None,
 ) -> GradientLayer:
     """Compiles the forward and the backward of one entry.
 
-    source, target, threads, layouts: as `compile` takes them.
+    source, target, threads, layouts, chip: as `compile` takes them.
     wrt: names of the arguments that gradients are wanted of; None is all that
         are floating-point.
     save: what a forward saves for its backward: "minimal" is the routing and
@@ -171,7 +172,7 @@ def compile_gradients(
     if wrt is not None and not arguments:
         raise ValueError("wrt names no argument")
     module = _moe.Module(
-        content, target, name, (entry or "", arguments, save)
+        content, target, name, (entry or "", arguments, save), chip
     )
     if module.warnings:
         warnings.warn(module.warnings, CompileWarning, stacklevel=2)

@@ -127,6 +127,14 @@ static void check_options(const char *source, size_t length) {
   check_refused(source, length, &options, MOE_COMPILE_ERROR_CODE,
                 "unknown processor 'no-such-processor'");
 
+  moe_compile_options_init(&options, sizeof options);
+  options.chip = "sm_1";
+  check_refused(source, length, &options, MOE_COMPILE_ERROR_ARGUMENT,
+                "a chip is of target cuda");
+  options.target = MOE_COMPILE_TARGET_CUDA;
+  check_refused(source, length, &options, MOE_COMPILE_ERROR_LOWERING,
+                "no GPU code for chip 'sm_1'; known are sm_80, ");
+
   /* A caller of a later version, whose further field is zero or not. */
   struct {
     moe_compile_options known;

@@ -21,6 +21,8 @@ struct FakeGPU : moe_gpu {
   std::string failing; ///< The function that fails.
   int failAt = 0;      ///< At which of its calls.
   int launches = 0;
+  std::vector<void *> waited;                     ///< Streams.
+  std::vector<std::pair<void *, void *>> ordered; ///< Streams.
 
   static FakeGPU &own(moe_gpu *gpu) { return *static_cast<FakeGPU *>(gpu); }
 
@@ -29,6 +31,8 @@ struct FakeGPU : moe_gpu {
   }
 
   FakeGPU() {
+    device_id = 0;
+    reserved = 0;
     allocate = [](moe_gpu *gpu, uint64_t bytes, void **found) {
       if (int status = own(gpu).check("allocate"))
         return status;
@@ -38,21 +42,31 @@ struct FakeGPU : moe_gpu {
       return int(MOE_OK);
     };
     release = [](moe_gpu *gpu, void *block) { own(gpu).memory.erase(block); };
-    write = [](moe_gpu *gpu, void *device, const void *host, uint64_t bytes) {
+    write = [](moe_gpu *gpu, void *, void *device, const void *host,
+               uint64_t bytes) {
       int status = own(gpu).check("write");
       if (!status)
         std::memcpy(device, host, bytes);
       return status;
     };
-    read = [](moe_gpu *gpu, void *host, const void *device, uint64_t bytes) {
+    read = [](moe_gpu *gpu, void *, void *host, const void *device,
+              uint64_t bytes) {
       int status = own(gpu).check("read");
       if (!status)
         std::memcpy(host, device, bytes);
       return status;
     };
-    launch = [](moe_gpu *gpu, const moe_launch *) {
+    launch = [](moe_gpu *gpu, void *, const moe_launch *) {
       ++own(gpu).launches;
       return own(gpu).check("launch");
+    };
+    synchronize = [](moe_gpu *gpu, void *stream) {
+      own(gpu).waited.push_back(stream);
+      return own(gpu).check("synchronize");
+    };
+    order = [](moe_gpu *gpu, void *stream, void *earlier) {
+      own(gpu).ordered.push_back({stream, earlier});
+      return own(gpu).check("order");
     };
     error = [](moe_gpu *) { return "the fake refuses"; };
     destroy = [](moe_gpu *) {};
@@ -102,8 +116,8 @@ protected:
 
   Info info;
   Tensor x, y;
+  FakeGPU gpu; // Outlives the context, which keeps memory on it.
   ContextPtr context;
-  FakeGPU gpu;
   moe_entry entry;
 };
 
@@ -141,15 +155,17 @@ TEST_F(GPUTest, AContextWithoutOneRefuses) {
 TEST_F(GPUTest, EveryFailureLeavesNothingBehind) {
   moe_context_set_gpu(context.get(), &gpu);
   const std::pair<const char *, int> failures[] = {
-      {"allocate", 0}, {"allocate", 1}, {"allocate", 2},
-      {"write", 0},    {"launch", 0},   {"read", 0}};
+      {"allocate", 0}, {"allocate", 1}, {"allocate", 2},   {"write", 0},
+      {"launch", 0},   {"read", 0},     {"synchronize", 0}};
   for (auto [function, place] : failures) {
     gpu.failing = function;
     gpu.failAt = place;
     EXPECT_EQ(call(), MOE_ERROR_DEVICE) << function << place;
     EXPECT_NE(errorOf(context).find("the fake refuses"), std::string::npos);
     EXPECT_TRUE(gpu.memory.empty()) << function << place;
-    EXPECT_EQ(y.data<float>()[0], -7.0f) << function << place;
+    // Whether a copy has been made is not known before it has been waited for.
+    if (std::string(function) != "synchronize")
+      EXPECT_EQ(y.data<float>()[0], -7.0f) << function << place;
   }
   gpu.failing.clear();
   EXPECT_EQ(call(), MOE_OK);
@@ -180,6 +196,49 @@ TEST_F(GPUTest, LaunchesOfAContextWithoutOneFail) {
   EXPECT_EQ(errorOf(context), "this context has no GPU");
   EXPECT_EQ(context->copy_back(context.get(), &host, &host, 4),
             MOE_ERROR_DEVICE);
+}
+
+TEST_F(GPUTest, AStreamIsOrderedBehindTheOneBeforeIt) {
+  int first = 0, second = 0;
+  EXPECT_EQ(moe_context_set_stream(nullptr, &first), MOE_ERROR_ARGUMENT);
+  EXPECT_EQ(moe_context_set_stream(context.get(), &first), MOE_ERROR_DEVICE);
+  EXPECT_EQ(errorOf(context), "this context has no GPU");
+  moe_context_set_gpu(context.get(), &gpu);
+  EXPECT_EQ(moe_context_set_stream(context.get(), &first), MOE_OK);
+  EXPECT_EQ(call(), MOE_OK) << errorOf(context);
+  EXPECT_EQ(gpu.waited, std::vector<void *>{&first});
+  gpu.failing = "order";
+  EXPECT_EQ(moe_context_set_stream(context.get(), &second), MOE_ERROR_DEVICE);
+  EXPECT_EQ(errorOf(context), "the fake refuses");
+  gpu.failing.clear();
+  EXPECT_EQ(moe_context_set_stream(context.get(), &first), MOE_OK);
+  ASSERT_EQ(gpu.ordered.size(), 2u);
+  EXPECT_EQ(gpu.ordered[0].first, &first);
+  EXPECT_EQ(gpu.ordered[0].second, nullptr);
+  EXPECT_EQ(gpu.ordered[1].second, &first);
+  // Another GPU knows no stream of this one.
+  moe_context_set_gpu(context.get(), &gpu);
+  EXPECT_EQ(call(), MOE_OK);
+  EXPECT_EQ(gpu.waited.back(), nullptr);
+}
+
+TEST_F(GPUTest, AWorkspaceIsKeptForTensorsOfTheGPUAlone) {
+  moe_context_set_gpu(context.get(), &gpu);
+  ASSERT_EQ(call(), MOE_OK);
+  EXPECT_TRUE(gpu.memory.empty());
+  alignas(16) float there[4] = {4, 5, 6}, result[4] = {};
+  moe_tensor in = x.get(), out = y.get();
+  in.device_type = out.device_type = MOE_DEVICE_CUDA;
+  in.data = there;
+  out.data = result;
+  gpu.waited.clear();
+  for (int i = 0; i < 2; ++i)
+    ASSERT_EQ(moe_entry_call(context.get(), &entry, &in, 1, &out, 1), MOE_OK);
+  EXPECT_EQ(gpu.memory.size(), 1u);
+  EXPECT_TRUE(gpu.waited.empty());
+  moe_context_set_gpu(context.get(), nullptr);
+  EXPECT_TRUE(gpu.memory.empty());
+  EXPECT_EQ(gpu.waited.size(), 1u);
 }
 
 TEST_F(GPUTest, OpeningADriverTellsWhatIsMissing) {

@@ -121,6 +121,9 @@ typedef struct moe_launch {
   uint32_t num_arguments;
   /// Pointers to the kernel's arguments, as cuLaunchKernel takes them.
   void *const *arguments;
+  /// A hash of the image: equal ones are loaded once, wherever they lie. Zeros:
+  /// the address stands for the image, which then outlives the GPU.
+  uint64_t image_id[2];
 } moe_launch;
 
 /// The head of every context: what compiled code calls. A host may bring its
@@ -142,9 +145,9 @@ struct moe_context {
                       const moe_tensor *in);
   /// Keeps an error found by compiled code and returns its code.
   int (*fail)(moe_context *, int status, const char *message);
-  /// Starts a kernel; kernels of a context run one after the other.
+  /// Starts a kernel on the context's stream, in order.
   int (*launch)(moe_context *, const moe_launch *);
-  /// Copies from the device once all kernels before have ended.
+  /// Copies from the device and waits for that and all before it.
   int (*copy_back)(moe_context *, void *host, const void *device,
                    uint64_t bytes);
 };
@@ -182,27 +185,46 @@ const char *moe_status_name(int status);
 // GPUs
 //===----------------------------------------------------------------------===//
 
-/// A GPU, or what stands for one. Its functions return a status; what went
-/// wrong is then in `error`, which lives until the next call. Not for several
-/// threads at once. Whoever makes one lays out these fields first.
+/// A GPU, or what stands for one: memory, and streams, which do one thing after
+/// the other. A stream is a CUstream; NULL is the default one. Functions return
+/// a status; what went wrong is then in `error`, which belongs to the calling
+/// thread and lives until its next call. Any number of threads and contexts may
+/// share one. Whoever makes one lays out these fields first.
 typedef struct moe_gpu moe_gpu;
 struct moe_gpu {
+  int32_t device_id; ///< As its tensors have it.
+  uint32_t reserved; ///< Zero.
   /// Memory aligned to 256 bytes at least; `bytes` is not 0.
   int (*allocate)(moe_gpu *, uint64_t bytes, void **memory);
+  /// Nothing on any stream may still use the memory.
   void (*release)(moe_gpu *, void *memory);
-  int (*write)(moe_gpu *, void *device, const void *host, uint64_t bytes);
-  int (*read)(moe_gpu *, void *host, const void *device, uint64_t bytes);
-  int (*launch)(moe_gpu *, const moe_launch *);
+  /// Copies, on a stream: `host` stays until that is done.
+  int (*write)(moe_gpu *, void *stream, void *device, const void *host,
+               uint64_t bytes);
+  int (*read)(moe_gpu *, void *stream, void *host, const void *device,
+              uint64_t bytes);
+  int (*launch)(moe_gpu *, void *stream, const moe_launch *);
+  /// Waits for what is on the stream; errors of that show here at the latest.
+  int (*synchronize)(moe_gpu *, void *stream);
+  /// What comes on `stream` from now on waits for what is on `earlier` now.
+  int (*order)(moe_gpu *, void *stream, void *earlier);
   const char *(*error)(moe_gpu *);
+  /// Waits for the whole GPU and unloads its images.
   void (*destroy)(moe_gpu *);
 };
 
 /// The GPU that entries of MOE_DEVICE_CUDA run on; NULL is none. The context
-/// does not own it.
+/// does not own it, and keeps a workspace on it until another is set or the
+/// context is destroyed. The stream is the default one again.
 void moe_context_set_gpu(moe_context *, moe_gpu *gpu);
 
-/// Opens a GPU through NVIDIA's driver, which is looked for at run time. On
-/// error `*gpu` is NULL and the context has the message.
+/// The stream of the context's GPU on which calls put their copies and kernels.
+/// It is the host's, as is the one before, which must still be there: what it
+/// has comes first. Set another before destroying one.
+int moe_context_set_stream(moe_context *, void *stream);
+
+/// Opens a GPU through NVIDIA's driver, which is looked for at run time, in its
+/// primary context. On error `*gpu` is NULL and the context has the message.
 int moe_gpu_open_cuda(moe_context *, int device, moe_gpu **gpu);
 
 //===----------------------------------------------------------------------===//
@@ -236,9 +258,12 @@ int moe_module_entry(moe_context *, moe_module *, const char *name,
                      moe_entry *entry);
 
 /// Runs an entry with a workspace that the context keeps and grows, for hosts
-/// that do not plan their own. Tensors of an entry that runs on a GPU may be
-/// the CPU's: they are copied to the context's GPU and back. Not for several
-/// threads on one context.
+/// that do not plan their own. Not for several threads on one context.
+///
+/// Of an entry that runs on a GPU, tensors of MOE_DEVICE_CUDA are used where
+/// they lie, on the context's GPU; where all are, the call returns when its
+/// work is on the context's stream. Tensors of MOE_DEVICE_CPU are copied there
+/// and back, and the call then waits for its results.
 int moe_entry_call(moe_context *, const moe_entry *, const moe_tensor *in,
                    uint32_t num_in, moe_tensor *out, uint32_t num_out);
 

@@ -24,6 +24,8 @@
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Runtime/moe_rt.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/xxhash.h"
 
 namespace mlir::moe {
 #define GEN_PASS_DEF_MOELAUNCHTORUNTIMEPASS
@@ -162,6 +164,11 @@ LogicalResult LaunchLowering::lower(gpu::LaunchFuncOp launch) {
   store(abi.constant(i32, values.size()), record,
         offsetof(moe_launch, num_arguments));
   store(list, record, offsetof(moe_launch, arguments));
+  StringRef bytes = cast<StringAttr>(image->getValueAttr()).getValue();
+  auto id = llvm::xxh3_128bits(arrayRefFromStringRef(bytes));
+  store(abi.constant(i64, id.low64), record, offsetof(moe_launch, image_id));
+  store(abi.constant(i64, id.high64), record,
+        offsetof(moe_launch, image_id) + sizeof(uint64_t));
   returnUnlessOk(launch, abi.callThrough(context, offsetof(moe_context, launch),
                                          i32, {context, record}));
   return success();

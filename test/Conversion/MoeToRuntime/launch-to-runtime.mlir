@@ -17,6 +17,13 @@
 // CHECK-SAME:    %[[CONTEXT:[^ ]+]]: !llvm.ptr) -> i32
 // CHECK-COUNT-6: llvm.store
 // CHECK:         llvm.mlir.addressof @kernels.image
+// The image's hash is the same wherever the image is.
+// CHECK:         %[[LOW:.+]] = llvm.mlir.constant(7599434527709967072 : i64)
+// CHECK:         %[[PLACE:.+]] = llvm.getelementptr %{{.+}}[64]
+// CHECK:         llvm.store %[[LOW]], %[[PLACE]]
+// CHECK:         %[[HIGH:.+]] = llvm.mlir.constant(3993523496989593328 : i64)
+// CHECK:         %[[REST:.+]] = llvm.getelementptr %{{.+}}[72]
+// CHECK:         llvm.store %[[HIGH]], %[[REST]]
 // CHECK:         %[[LAUNCH:.+]] = llvm.getelementptr %[[CONTEXT]][40]
 // CHECK:         %[[CALLEE:.+]] = llvm.load %[[LAUNCH]]
 // CHECK:         %[[STATUS:.+]] = llvm.call %[[CALLEE]](%[[CONTEXT]], %{{.+}})

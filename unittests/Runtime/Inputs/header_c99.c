@@ -42,10 +42,15 @@ EXPECT(context_check_inputs, offsetof(moe_context, check_inputs) == 24);
 EXPECT(context_fail, offsetof(moe_context, fail) == 32);
 EXPECT(context_launch, offsetof(moe_context, launch) == 40);
 EXPECT(context_copy_back, offsetof(moe_context, copy_back) == 48);
-EXPECT(launch_size, sizeof(moe_launch) == 64);
+EXPECT(launch_size, sizeof(moe_launch) == 80);
 EXPECT(launch_kernel, offsetof(moe_launch, kernel) == 16);
 EXPECT(launch_grid, offsetof(moe_launch, grid) == 24);
 EXPECT(launch_arguments, offsetof(moe_launch, arguments) == 56);
+EXPECT(launch_image_id, offsetof(moe_launch, image_id) == 64);
+EXPECT(gpu_size, sizeof(moe_gpu) == 80);
+EXPECT(gpu_allocate, offsetof(moe_gpu, allocate) == 8);
+EXPECT(gpu_launch, offsetof(moe_gpu, launch) == 40);
+EXPECT(gpu_destroy, offsetof(moe_gpu, destroy) == 72);
 
 /* Every function as a C program sees it; returns the status of one call. */
 int moe_test_from_c(void);
@@ -59,6 +64,9 @@ int moe_test_from_c(void) {
   if (moe_context_threads(context) != 2)
     status = -1;
   moe_context_set_parallel_for(context, NULL, NULL);
+  moe_context_set_gpu(context, NULL);
+  if (moe_context_set_stream(context, NULL) != MOE_ERROR_DEVICE)
+    status = -6;
   if (moe_module_load(context, "/nowhere/layer.so", &module) != MOE_ERROR_LOAD)
     status = -2;
   if (moe_module_entry(context, module, "x", &entry) != MOE_ERROR_ARGUMENT)
