@@ -54,6 +54,10 @@ static std::vector<std::string> split(std::string_view text, char at) {
   return parts;
 }
 
+std::vector<std::string> moe::faults::splitOperands(std::string_view text) {
+  return split(text, ',');
+}
+
 Instruction moe::faults::parseInstruction(const std::string &line) {
   std::string_view text = line;
   text = text.substr(0, text.find("//"));

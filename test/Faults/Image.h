@@ -31,6 +31,9 @@ struct Instruction {
   std::string text() const; ///< As a line.
 };
 
+/// At commas that stand outside of brackets, without blanks.
+std::vector<std::string> splitOperands(std::string_view text);
+
 /// What stands in a line; false where that is no instruction.
 Instruction parseInstruction(const std::string &line);
 

@@ -58,6 +58,8 @@ std::string shifted(const std::string &address, long long bytes) {
   return "[" + inside + "+" + std::to_string(bytes) + "]";
 }
 
+constexpr const char *kSameValue = "the same value every time";
+
 bool isZero(const std::string &operand) { return operand == "0"; }
 
 class Finder {
@@ -74,8 +76,10 @@ public:
 private:
   void findGuards();
   bool spread(const Instruction &inst);
-  Fault &add(FaultKind kind, size_t at, std::string what, std::string text,
-             std::string probe = "");
+  Fault &add(FaultKind kind, size_t at, std::string what, std::string text);
+  /// That a probe in front of the line does not trap.
+  void excuse(Fault &fault, const std::string &probe, const char *reason,
+              bool changesNothing);
   void addWait(size_t at, const Instruction &inst);
   void addGuard(size_t at, const Instruction &inst);
   void addBound(size_t at, const Instruction &inst);
@@ -132,27 +136,67 @@ void Finder::findGuards() {
 }
 
 Fault &Finder::add(FaultKind kind, size_t at, std::string what,
-                   std::string text, std::string probe) {
-  faults.push_back({kind, std::move(what), kernel.body + at, std::move(text),
-                    std::move(probe), ""});
+                   std::string text) {
+  faults.push_back(
+      {kind, std::move(what), kernel.body + at, std::move(text), {}});
   return faults.back();
 }
 
-/// Traps where two loads of a number differ; empty for vectors.
+void Finder::excuse(Fault &fault, const std::string &probe, const char *reason,
+                    bool changesNothing) {
+  fault.excuses.push_back(
+      {probe + image.lines[fault.line], reason, changesNothing});
+}
+
+/// The registers that a load sets.
+std::vector<std::string> resultsOf(const Instruction &inst) {
+  const std::string &result = inst.operands[0];
+  if (result[0] != '{')
+    return {result};
+  return splitOperands(result.substr(1, result.size() - 2));
+}
+
+/// As LLVM names registers: %rd has 64 bits, %rs 16, all others 32.
+std::string bitsOf(const std::string &name) {
+  return name.rfind("%rd", 0) == 0   ? "b64"
+         : name.rfind("%rs", 0) == 0 ? "b16"
+                                     : "b32";
+}
+
+/// Traps where two loads of the same registers differ.
 std::string probeOfLoads(const Instruction &before, const Instruction &after) {
-  if (!before.is("ld") || before.operands[0][0] == '{')
-    return "";
-  Instruction first = before, second = after;
-  first.operands[0] = "%moe_a";
-  second.operands[0] = "%moe_b";
-  // As LLVM names registers: %rd has 64 bits, %rs 16, %r 32.
-  const std::string &to = before.operands[0];
-  std::string bits = to.rfind("%rd", 0) == 0   ? "b64"
-                     : to.rfind("%rs", 0) == 0 ? "b16"
-                                               : "b32";
-  return "{ .reg ." + bits + " %moe_a, %moe_b; .reg .pred %moe_p; " +
-         first.text() + " " + second.text() + " setp.ne." + bits +
-         " %moe_p, %moe_a, %moe_b; @%moe_p trap; } ";
+  std::string declared, lists[2], tests;
+  std::vector<std::string> results = resultsOf(before);
+  for (size_t i = 0; i < results.size(); ++i) {
+    std::string bits = bitsOf(results[i]);
+    std::string names[2] = {"%moe_a" + std::to_string(i),
+                            "%moe_b" + std::to_string(i)};
+    declared += ".reg ." + bits + " " + names[0] + ", " + names[1] + "; ";
+    for (int k : {0, 1})
+      lists[k] += (i ? "," : "") + names[k];
+    tests += "setp.ne." + bits + " %moe_p, " + names[0] + ", " + names[1] +
+             "; @%moe_p trap; ";
+  }
+  Instruction loads[2] = {before, after};
+  for (int k : {0, 1})
+    loads[k].operands[0] =
+        before.operands[0][0] == '{' ? "{" + lists[k] + "}" : lists[k];
+  return "{ .reg .pred %moe_p; " + declared + loads[0].text() + " " +
+         loads[1].text() + " " + tests + "} ";
+}
+
+/// Not-a-numbers, and large integers, for what is loaded.
+std::string loadNothing(const Instruction &inst) {
+  std::string text;
+  for (const std::string &result : resultsOf(inst)) {
+    std::string bits = bitsOf(result);
+    text += "mov." + bits + " " + result + ", " +
+            (bits == "b64"   ? "0x7fff7fff7fff7fff"
+             : bits == "b32" ? "0x7fff7fff"
+                             : "0x7fff") +
+            "; ";
+  }
+  return text;
 }
 
 /// Traps where two ways to set the same register differ.
@@ -208,7 +252,8 @@ void Finder::addBound(size_t at, const Instruction &inst) {
     what = "one more";
   }
   if (!what.empty())
-    add(FaultKind::Bound, at, what, weak.text(), probeOf(inst, weak));
+    excuse(add(FaultKind::Bound, at, what, weak.text()), probeOf(inst, weak),
+           kSameValue, /*changesNothing=*/true);
 }
 
 void Finder::addCopySize(size_t at, const Instruction &inst) {
@@ -220,7 +265,8 @@ void Finder::addCopySize(size_t at, const Instruction &inst) {
   Instruction all = inst;
   all.opcode = {"mov", inst.opcode.back()};
   all.operands = {inst.operands[0], inst.operands[first ? 1 : 2]};
-  add(FaultKind::CopySize, at, "all bytes", all.text(), probeOf(inst, all));
+  excuse(add(FaultKind::CopySize, at, "all bytes", all.text()),
+         probeOf(inst, all), kSameValue, /*changesNothing=*/true);
 }
 
 /// Variables stand at the head of a kernel: ".shared .align 16 .b8 x[64];".
@@ -255,20 +301,27 @@ void Finder::addAddress(size_t at, const Instruction &inst) {
     if (inst.operands[i][0] != '[')
       continue;
     std::string which = !inst.is("cp") ? "" : i == 0 ? "to " : "from ";
-    // Where a copy fills with zeros it reads nothing.
-    std::string probe;
-    if (inst.is("cp") && i == 1 && inst.operands.size() == 4)
-      probe = "{ .reg .pred %moe_p; setp.ne.b32 %moe_p, " + inst.operands[3] +
-              ", 0; @%moe_p trap; } ";
     for (int bytes : {2, 16}) {
       Instruction moved = inst;
       moved.operands[i] = shifted(inst.operands[i], bytes);
       Fault &fault =
           add(FaultKind::Address, at,
-              which + "+" + std::to_string(bytes) + " bytes", moved.text(),
-              probe.empty() ? probeOfLoads(inst, moved) : probe);
-      if (inst.is("ld"))
-        fault.excuse = "what lies there has the same value every time";
+              which + "+" + std::to_string(bytes) + " bytes", moved.text());
+      if (inst.is("cp") && i == 1 && inst.operands.size() == 4)
+        excuse(fault,
+               "{ .reg .pred %moe_p; setp.ne.b32 %moe_p, " + inst.operands[3] +
+                   ", 0; @%moe_p trap; } ",
+               "it reads nothing", /*changesNothing=*/true);
+      if (inst.is("ld") || inst.is("ldmatrix")) {
+        excuse(fault, probeOfLoads(inst, moved),
+               "what lies there has the same value every time",
+               /*changesNothing=*/false);
+        fault.excuses.push_back(
+            {loadNothing(inst), "any value does as well", false});
+      }
+      if (inst.is("st"))
+        fault.excuses.push_back(
+            {"", "the store is dead: nothing changes without it", false});
     }
   }
 }

@@ -30,18 +30,21 @@ inline constexpr unsigned kNumFaultKinds = unsigned(FaultKind::Address) + 1;
 /// Such as "barrier".
 const char *faultKindName(FaultKind kind);
 
+/// A reason why a fault need not be noticed, and how to prove it.
+struct Excuse {
+  /// In place of the faulty line: no report and the same numbers are the proof.
+  std::string text;
+  std::string reason;
+  bool changesNothing = false; ///< Then there is no fault in this run.
+};
+
 /// One fault: another text for one line.
 struct Fault {
   FaultKind kind = FaultKind::Barrier;
-  std::string what; ///< Such as "deleted" or "+16 bytes".
-  size_t line = 0;  ///< Of the image, from 0.
-  std::string text; ///< In place of that line.
-  /// A line that traps in front of the old one where the new one would do
-  /// something else; empty where it always does.
-  std::string probe;
-  /// Why the fault need not be noticed where the probe does not trap; empty
-  /// where it is then no fault at all.
-  std::string excuse;
+  std::string what;            ///< Such as "deleted" or "+16 bytes".
+  size_t line = 0;             ///< Of the image, from 0.
+  std::string text;            ///< In place of that line.
+  std::vector<Excuse> excuses; ///< The first that holds counts.
 };
 
 /// All faults of a kernel, in the order of its lines.

@@ -130,8 +130,8 @@ io::Expected<Verdict> Trial::judgeOnce(const emulator::Module &module,
   return Verdict{Outcome::Survived, ""};
 }
 
-/// A change that changed nothing: branches that went one way only, values that
-/// the probe finds equal every time.
+/// A change that changed nothing, such as of branches that went one way only;
+/// or why it need not be noticed.
 io::Expected<Verdict> Trial::explain(const Fault &fault) {
   Verdict survived{Outcome::Survived, ""};
   auto count = counts.find(int(fault.line) + 1);
@@ -143,23 +143,19 @@ io::Expected<Verdict> Trial::explain(const Fault &fault) {
     return Verdict{Outcome::NoEffect, always ? "its predicate always holds"
                                              : "its predicate never holds"};
   }
-  if (fault.probe.empty())
-    return survived;
-  Loaded module = load(&fault, fault.probe + image.lines[fault.line]);
-  if (!module)
-    return module.error();
-  for (size_t i = 0; i < launches.size(); ++i) {
-    auto result = run(**module, i, /*seed=*/0);
-    if (!result)
-      return result.error();
-    if (!result->reports.empty())
-      return survived;
+  for (const Excuse &excuse : fault.excuses) {
+    Loaded module = load(&fault, excuse.text);
+    if (!module)
+      return module.error();
+    auto verdict = judgeOnce(**module, /*seed=*/0);
+    if (!verdict)
+      return verdict;
+    if (verdict->outcome == Outcome::Survived)
+      return Verdict{excuse.changesNothing ? Outcome::NoEffect
+                                           : Outcome::Survived,
+                     excuse.reason};
   }
-  if (!fault.excuse.empty())
-    return Verdict{Outcome::Survived, fault.excuse};
-  return Verdict{Outcome::NoEffect, fault.kind == FaultKind::Address
-                                        ? "it reads nothing"
-                                        : "the same value every time"};
+  return survived;
 }
 
 io::Expected<Verdict> Trial::judge(const Fault &fault) {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,6 +36,18 @@ class Call:
     dims: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+def run(words: list[str], text: str | None = None) -> str:
+    """What a command prints; its errors where it fails."""
+    done = subprocess.run(
+        words, input=text, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"{words[0]} failed ({done.returncode}): {done.stderr.strip()}"
+        )
+    return done.stdout
+
+
 def example(
     name: str, tokens: int, change: Callable[[Arrays], None], **keys: object
 ) -> Call:
@@ -42,9 +55,7 @@ def example(
     command = ["moe-compile", "--example", name, "-o", "-"]
     for key, value in {"name": "layer", **keys}.items():
         command += ["--set", f"{key}={value}"]
-    source = subprocess.run(
-        command, check=True, capture_output=True, text=True
-    ).stdout
+    source = run(command)
     layer = moe_mlir.compile(source, target="cpu", threads=1)
     rng = np.random.default_rng(3)
     arrays = {}
@@ -104,11 +115,19 @@ def backward(name: str, sizes: Sizes) -> Call:
     arrays = {**saved.inputs, **saved.residuals}
     for key, value in results.items():
         arrays[f"d_{key}"] = rng.standard_normal(value.shape).astype(np.float32)
-    both = subprocess.run(
-        ["moe-opt", f"--moe-generate-vjp=wrt={','.join(wrt)}"],
-        input=source, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+    both = run(["moe-opt", f"--moe-generate-vjp=wrt={','.join(wrt)}"], source)
     return Call(both, f"{name}_bwd", arrays)
+
+
+def layouts_of(source: str) -> dict[str, str]:
+    """The layouts that arguments have, by name: files do not say."""
+    found = {}
+    for facts in re.findall(r"\{([^{}]*moe\.layout[^{}]*)\}", source):
+        name = re.search(r'moe\.name = "(\w+)"', facts)
+        layout = re.search(r"moe\.layout = (#moe\.layout<[^<>]*>)", facts)
+        if name and layout:
+            found[name[1]] = layout[1]
+    return found
 
 
 def save_arguments(call: Call, folder: pathlib.Path) -> list[str]:
@@ -118,6 +137,9 @@ def save_arguments(call: Call, folder: pathlib.Path) -> list[str]:
         path = folder / f"{name}.npy"
         np.save(path, array)
         words.append(f"--arg={name}={path}")
+    for name, layout in layouts_of(call.source).items():
+        if name in call.arrays:
+            words.append(f"--layout={name}={layout}")
     return words
 
 
@@ -126,7 +148,5 @@ def compile_library(call: Call, folder: pathlib.Path) -> pathlib.Path:
     source, library = folder / "layer.mlir", folder / "layer.so"
     source.write_text(call.source, encoding="utf-8")
     words = ["moe-compile", str(source), "--target=gpu-emulator"]
-    subprocess.run(
-        [*words, "-o", str(library)], check=True, stderr=subprocess.DEVNULL
-    )
+    run([*words, "-o", str(library)])
     return library

@@ -33,8 +33,8 @@ class Case:
 def fill_unevenly(arrays: Arrays) -> None:
     """All tokens choose expert 0, which makes two tiles, and none expert 1."""
     arrays["x"][:, 0] = 2.0
-    arrays["router_weight"][0, 0] = 8.0
-    arrays["router_weight"][1, 0] = -8.0
+    arrays["router_weight"][0, 0] = 3.0
+    arrays["router_weight"][1, 0] = -3.0
 
 
 def put_infinities(arrays: Arrays) -> None:
@@ -47,11 +47,24 @@ def put_infinities(arrays: Arrays) -> None:
         arrays[name][expert, -1, 1] = np.inf
 
 
+def spread_ids(arrays: Arrays) -> None:
+    """Ids of 150 experts, so that each has a row."""
+    ids = arrays["indices"]
+    ids[:] = np.arange(ids.size).reshape(ids.shape) % 150
+
+
 def name_no_expert(arrays: Arrays) -> None:
     """Ids of experts, the very last of none."""
     experts, ids = 5, arrays["indices"]
     ids[:] = np.arange(ids.size).reshape(ids.shape) % experts
     ids[-1, -1] = experts
+
+
+def with_an_empty_sequence(make: Callable[[str, Sizes], Call]) -> Call:
+    """Soft slots where the second sequence has no token."""
+    call = make("soft", SIZES)
+    call.arrays["groups"] = np.array([0, 15, 15, 45], np.int32)
+    return call
 
 
 def descend() -> Call:
@@ -77,8 +90,8 @@ CASES = [
     Case(
         "products of bf16, more tiles than blocks",
         lambda: example(
-            "layer", 260, keep, experts=150, top_k=2, hidden=24, inter=16,
-            **BF16,
+            "layer", 80, spread_ids, experts=150, top_k=2, hidden=56,
+            inter=56, indices="true", **BF16,
         ),
     ),
     Case(
@@ -94,7 +107,7 @@ CASES = [
     Case(
         "groups of experts, bias of the choice",
         lambda: example(
-            "deepseek-v3", 45, keep, experts=12, top_k=3, groups=4,
+            "deepseek-v3", 130, keep, experts=12, top_k=3, groups=4,
             kept_groups=2, hidden=56, inter=56, shared_inter=56,
         ),
     ),
@@ -118,12 +131,13 @@ CASES += [
         refused=True,
     ),
     Case("groups that descend", descend, refused=True),
+    Case("soft, forward", lambda: with_an_empty_sequence(forward)),
 ]
 CASES += [
     Case(f"{name}, forward", lambda name=name: forward(name, SIZES))
     for name in (
         "exact_k", "dynamic_k", "similarity", "attention_full",
-        "expert_choice", "soft",
+        "expert_choice",
     )
 ]  # fmt: skip
 CASES += [

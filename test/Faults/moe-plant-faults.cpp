@@ -85,24 +85,16 @@ io::Expected<Settings> parseSettings(int argc, const char *const *argv) {
   return settings;
 }
 
-/// Files of numbers say nothing of layouts: they are what the entry expects.
-void stateLayouts(run::Options &options, const moe_entry_info &info) {
-  for (uint32_t i = 0; i < info.num_inputs; ++i)
-    if (info.args[i].layout[0])
-      options.layouts.emplace_back(run::fieldText(info.args[i].name),
-                                   run::fieldText(info.args[i].layout));
-}
-
 /// Calls the layer once.
-io::Status record(run::Options &options, bool refused, moe_context *context,
-                  Recorder &recorder, moe_module *&module) {
+io::Status record(const run::Options &options, bool refused,
+                  moe_context *context, Recorder &recorder,
+                  moe_module *&module) {
   moe_entry entry;
   moe_context_set_gpu(context, &recorder);
   if (moe_module_load(context, options.file.c_str(), &module) != MOE_OK ||
       moe_module_entry(context, module, options.entry.c_str(), &entry) !=
           MOE_OK)
     return io::Error{moe_context_error(context)};
-  stateLayouts(options, *entry.info);
   io::Expected<run::BoundCall> call = run::bind(options, *entry.info);
   if (!call)
     return call.error();

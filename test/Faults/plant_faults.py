@@ -18,12 +18,11 @@ import dataclasses
 import json
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
 import warnings
 
-from calls import compile_library, save_arguments
+from calls import compile_library, run, save_arguments
 from fault_cases import CASES, Case
 
 NOTICED = ("reported", "wrong numbers", "stray store", "hang")
@@ -54,18 +53,30 @@ class Tally:
         return 1 - missed / self.executed if self.executed else 1.0
 
 
-def reason_of(row: Row, reasons: list[dict[str, str]]) -> str | None:
-    """Why a fault need not be noticed, or None."""
-    if row["detail"]:
-        return row["detail"]
-    for known in reasons:
-        if all(
-            re.search(known[key], row[key])
-            for key in ("uses", "fault", "what", "text", "near")
-            if key in known
-        ):
-            return known["reason"]
-    return None
+class Reasons:
+    """What is known of faults that are not noticed: what the tool has proved,
+    and the list, where an entry may hold for so many of a kernel at most."""
+
+    def __init__(self) -> None:
+        self.known = json.loads(REASONS.read_text(encoding="utf-8"))
+        self.used: collections.Counter[tuple[str, str, int]] = (
+            collections.Counter()
+        )
+
+    def find(self, layer: str, row: Row) -> str | None:
+        """Why a fault need not be noticed, or None."""
+        if row["detail"]:
+            return row["detail"]
+        for number, entry in enumerate(self.known):
+            key = (layer, row["kernel"], number)
+            if self.used[key] < entry.get("most", sys.maxsize) and all(
+                re.search(entry[name], row[name])
+                for name in ("uses", "fault", "what", "text", "near")
+                if name in entry
+            ):
+                self.used[key] += 1
+                return entry["reason"]
+        return None
 
 
 def judge(
@@ -79,10 +90,7 @@ def judge(
     words += save_arguments(call, folder)
     if case.refused:
         words.append("--refused")
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{case.name}: {done.stderr.strip()}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in run(words).splitlines()]
 
 
 def judge_all(
@@ -136,7 +144,7 @@ def survivors(
     found: dict[str, list[Row]],
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Those with a reason, by it; and those without."""
-    reasons = json.loads(REASONS.read_text(encoding="utf-8"))
+    reasons = Reasons()
     explained: dict[str, list[str]] = {}
     open_ = []
     for layer, rows in found.items():
@@ -147,7 +155,7 @@ def survivors(
                 f"{layer}, {row['kernel']}:{row['line']}: {row['fault']}, "
                 f"{row['what']}: {row['text']}"
             )
-            reason = reason_of(row, reasons)
+            reason = reasons.find(layer, row)
             (explained.setdefault(reason, []) if reason else open_).append(text)
     return explained, open_
 

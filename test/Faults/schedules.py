@@ -11,7 +11,6 @@ import argparse
 import concurrent.futures
 import dataclasses
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from calls import (
     compile_library,
     example,
     forward,
+    run,
     save_arguments,
 )
 from common.layers import Sizes
@@ -98,14 +98,6 @@ def compare(shape: Shape, folder: pathlib.Path, seeds: int) -> str:
             if first.setdefault(name, found) != found:
                 return f"'{name}' differs in schedule {seed}"
     return ""
-
-
-def run(words: list[str]) -> str:
-    """What a command prints; its error where it fails."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr.strip())
-    return done.stdout
 
 
 def check(shape: Shape, seeds: int) -> tuple[str, float]:
