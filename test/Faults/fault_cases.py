@@ -47,10 +47,17 @@ def put_infinities(arrays: Arrays) -> None:
         arrays[name][expert, -1, 1] = np.inf
 
 
+def spread_biases(arrays: Arrays) -> None:
+    """The bias of another expert makes another choice."""
+    count = len(arrays["selection_bias"])
+    arrays["selection_bias"][:] = np.linspace(-0.4, 0.4, count)
+
+
 def spread_ids(arrays: Arrays) -> None:
-    """Ids of 150 experts, so that each has a row."""
-    ids = arrays["indices"]
-    ids[:] = np.arange(ids.size).reshape(ids.shape) % 150
+    """Ids of 150 experts, so that each has a row, and of few for the rest."""
+    ids = np.arange(arrays["indices"].size)
+    ids[150:] %= 8
+    arrays["indices"][:] = ids.reshape(-1, 2)
 
 
 def name_no_expert(arrays: Arrays) -> None:
@@ -90,7 +97,7 @@ CASES = [
     Case(
         "products of bf16, more tiles than blocks",
         lambda: example(
-            "layer", 80, spread_ids, experts=150, top_k=2, hidden=56,
+            "layer", 100, spread_ids, experts=150, top_k=2, hidden=56,
             inter=56, indices="true", **BF16,
         ),
     ),
@@ -107,7 +114,7 @@ CASES = [
     Case(
         "groups of experts, bias of the choice",
         lambda: example(
-            "deepseek-v3", 130, keep, experts=12, top_k=3, groups=4,
+            "deepseek-v3", 130, spread_biases, experts=12, top_k=3, groups=4,
             kept_groups=2, hidden=56, inter=56, shared_inter=56,
         ),
     ),
