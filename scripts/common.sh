@@ -9,6 +9,7 @@ set -euo pipefail
 MOE_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 MOE_BUILD="$MOE_ROOT/build"
 MOE_VENV="$MOE_BUILD/venv"
+MOE_TRITON_VENV="$MOE_BUILD/venv-triton"
 
 say() { printf '== %s\n' "$*"; }
 

@@ -155,6 +155,48 @@ int32_t dot2(uint32_t a, uint32_t b, int32_t c) {
   return int32_t(sum);
 }
 
+/// What is added, or subtracted from, in an instruction with a carry.
+enum class Augend { Operand, LowProduct, HighProduct };
+
+/// d = x + y + carry, or x - y - borrow; Inst::flag takes the carry of the
+/// instruction before, Inst::flag2 leaves one for the next.
+template <typename T, Augend Kind, bool Subtract>
+void runCarry(Warp &warp, const Inst &inst, uint32_t mask) {
+  using U = Unsigned<T>;
+  const U *a = warp.slots<U>(inst.a), *b = warp.slots<U>(inst.b);
+  uint32_t before = inst.flag ? warp.carry : 0, after = 0;
+  U *to = warp.slots<U>(inst.d);
+  forLanes(mask, [&](unsigned lane) {
+    U x = a[lane], y = b[lane], in = U(before >> lane & 1);
+    if constexpr (Kind != Augend::Operand) {
+      x = Kind == Augend::LowProduct ? U(x * y) : U(mulHigh(T(x), T(y)));
+      y = warp.slots<U>(inst.c)[lane];
+    }
+    U partial = Subtract ? U(x - y) : U(x + y);
+    U result = Subtract ? U(partial - in) : U(partial + in);
+    bool out = Subtract ? x < y || partial < in : partial < x || result < in;
+    after |= uint32_t(out) << lane;
+    to[lane] = result;
+  });
+  if (inst.flag2)
+    warp.carry = (warp.carry & ~mask) | after;
+}
+
+template <Augend Kind, bool Subtract> ExecFn pickCarry(Type type) {
+  switch (type) {
+  case Type::U32:
+    return runCarry<uint32_t, Kind, Subtract>;
+  case Type::S32:
+    return runCarry<int32_t, Kind, Subtract>;
+  case Type::U64:
+    return runCarry<uint64_t, Kind, Subtract>;
+  case Type::S64:
+    return runCarry<int64_t, Kind, Subtract>;
+  default:
+    return nullptr;
+  }
+}
+
 template <template <typename> class Op> ExecFn pick(Type type) {
   switch (type) {
   case Type::B16:
@@ -232,7 +274,34 @@ template <template <typename> class Op> void decodeBinary(Decode &d) {
   finish(d, type, pick<Op>(type), 2);
 }
 
+/// add.cc and sub.cc where `taken`, else addc and subc.
+void decodeCarry(Decode &d, bool subtract, bool taken) {
+  Type type = d.needType();
+  d.inst.flag = !taken;
+  d.inst.flag2 = taken || d.take("cc");
+  finish(d, type,
+         subtract ? pickCarry<Augend::Operand, true>(type)
+                  : pickCarry<Augend::Operand, false>(type),
+         2);
+}
+
+/// mad.cc where `taken`, else madc.
+void decodeCarryMad(Decode &d, bool taken) {
+  Type type = d.needType();
+  d.inst.flag = !taken;
+  d.inst.flag2 = taken || d.take("cc");
+  int half = d.takeOneOf({"lo", "hi"});
+  if (half < 0)
+    return d.fail("needs .lo or .hi");
+  finish(d, type,
+         half ? pickCarry<Augend::HighProduct, false>(type)
+              : pickCarry<Augend::LowProduct, false>(type),
+         3);
+}
+
 void decodeAddOrSub(Decode &d, bool subtract) {
+  if (d.take("cc"))
+    return decodeCarry(d, subtract, /*taken=*/true);
   Type type = d.needType();
   if (decodeFloat(d, type, subtract ? FloatOp::Sub : FloatOp::Add))
     return;
@@ -261,6 +330,8 @@ void decodeMul(Decode &d) {
 }
 
 void decodeMad(Decode &d) {
+  if (d.take("cc"))
+    return decodeCarryMad(d, /*taken=*/true);
   Type type = d.needType();
   if (decodeFloat(d, type, FloatOp::Fma))
     return;
@@ -356,6 +427,9 @@ void emulator::addIntegerOps(DecodeTable &table) {
   table["sub"] = [](Decode &d) { decodeAddOrSub(d, true); };
   table["mul"] = decodeMul;
   table["mad"] = decodeMad;
+  table["addc"] = [](Decode &d) { decodeCarry(d, false, false); };
+  table["subc"] = [](Decode &d) { decodeCarry(d, true, false); };
+  table["madc"] = [](Decode &d) { decodeCarryMad(d, false); };
   table["mul24"] = table["mad24"] = decode24;
   table["div"] = decodeDiv;
   table["rem"] = decodeBinary<Rem>;

@@ -106,6 +106,7 @@ struct Warp {
   uint32_t pc[kLanes] = {};
   uint32_t depth[kLanes] = {};
   std::vector<Frame> frames; ///< [lane][Program::maxCallDepth]
+  uint32_t carry = 0;        ///< Of lanes, left by add.cc and its like.
   /// Lanes that run the current instruction, for activemask.
   uint32_t active = 0;
   bool yield = false; ///< Set by an instruction that waits for others.

@@ -48,7 +48,10 @@ static void buildThreadStages(OpPassManager &pm) {
 void moe::buildGPUKernels(OpPassManager &pm,
                           const GPUPipelineOptions &options) {
   buildThreadStages(pm);
-  pm.addNestedPass<func::FuncOp>(createConvertMoeToGPUPass());
+  ConvertMoeToGPUPassOptions primitives;
+  primitives.batchInvariant = options.batchInvariant;
+  primitives.tf32 = options.tf32;
+  pm.addNestedPass<func::FuncOp>(createConvertMoeToGPUPass(primitives));
   pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());

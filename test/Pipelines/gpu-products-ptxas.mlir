@@ -11,7 +11,7 @@
 // RUN: ptxas -arch=sm_90 -v --maxrregcount=168 %t.ptx -o %t.cubin 2>&1 | FileCheck %s
 
 // CHECK-NOT: {{[1-9][0-9]*}} bytes spill
-// CHECK:     24576 bytes smem
+// CHECK:     49152 bytes smem
 // CHECK-NOT: {{[1-9][0-9]*}} bytes spill
-// CHECK:     36864 bytes smem
+// CHECK:     49152 bytes smem
 // CHECK-NOT: {{[1-9][0-9]*}} bytes spill

@@ -13,6 +13,7 @@
 #include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Emulator/GPU.h"
+#include "moe/Emulator/Roofline.h"
 #include "moe/ExecutionEngine/Compiler.h"
 #include "moe/ExecutionEngine/JIT.h"
 #include "moe/InitAllDialects.h"
@@ -147,8 +148,28 @@ static void printStatisticsJson(moe_gpu *gpu) {
     text += (text.empty() ? "" : ", ") + ("{\"kernel\": \"" + own.kernel) +
             "\", \"launches\": " + std::to_string(own.launches) +
             ", \"statistics\": " + ::moe::emulator::toJson(own.statistics) +
-            "}";
+            ", \"modelled_bound\": " +
+            ::moe::emulator::toRooflineJson(own.statistics) + "}";
   std::cout << "{\"kernels\": [" << text << "]}\n";
+}
+
+/// A line for each kernel: what its counts allow known devices at best.
+static void printBounds(moe_gpu *gpu) {
+  std::printf("\n%-32s", "modelled bound in us, by limit");
+  for (const ::moe::emulator::DevicePeaks &device :
+       ::moe::emulator::knownDevices())
+    std::printf(" %24s", device.name);
+  std::printf("\n");
+  for (const auto &own : ::moe::emulator::getStatistics(gpu)) {
+    std::printf("%-32s", own.kernel.c_str());
+    for (const ::moe::emulator::DevicePeaks &device :
+         ::moe::emulator::knownDevices()) {
+      ::moe::emulator::Roofline roofline =
+          computeRoofline(own.statistics, device);
+      std::printf(" %13s %10.3f", limitName(roofline.limit), roofline.bound());
+    }
+    std::printf("\n");
+  }
 }
 
 /// A line for each kernel; a ratio is to the fewest that could do.
@@ -172,6 +193,7 @@ static void printStatistics(moe_gpu *gpu) {
                 (unsigned long long)s.sharedPasses,
                 ratio(s.sharedPasses, s.sharedPassesIdeal));
   }
+  printBounds(gpu);
 }
 
 int main(int argc, char **argv) {

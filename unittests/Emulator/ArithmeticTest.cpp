@@ -168,6 +168,77 @@ TEST(Integers, Comparisons) {
       }
 }
 
+/// `halves` computes h, l from ah, al and bh, bl, of 32 bits each.
+std::string onHalves(const std::string &halves) {
+  return "{ .reg .b32 al, ah, bl, bh, l, h;\n"
+         "mov.b64 {al, ah}, a; mov.b64 {bl, bh}, b;\n" +
+         halves + "\nmov.b64 d, {l, h}; }";
+}
+
+TEST(Integers, CarriesBetweenWords) {
+  std::vector<Values> in = allPairs(integers(64));
+  for (const char *type : {"u32", "s32"})
+    for (bool subtract : {false, true}) {
+      std::string op = subtract ? "sub" : "add";
+      std::string text = onHalves(op + ".cc." + type + " l, al, bl; " + op +
+                                  "c." + type + " h, ah, bh;");
+      SCOPED_TRACE(text);
+      Values out = evaluate(text, 64, {64, 64}, in);
+      for (size_t i = 0; i < out.size(); ++i)
+        ASSERT_EQ(out[i], subtract ? in[0][i] - in[1][i] : in[0][i] + in[1][i])
+            << i;
+    }
+}
+
+TEST(Integers, CarryOutOfThree) {
+  // Of c + carry(a + b), and of c - borrow(a - b).
+  std::vector<Values> in = allPairs(integers(32));
+  for (uint64_t c : {uint64_t(0), uint64_t(1), uint64_t(0xffffffff)})
+    for (bool subtract : {false, true}) {
+      std::string op = subtract ? "sub" : "add";
+      std::string text = "{ .reg .b32 t; " + op + ".cc.u32 t, a, b; " + op +
+                         "c.cc.u32 t, " + std::to_string(c) +
+                         ", 0; addc.u32 d, 0, 0; }";
+      SCOPED_TRACE(text);
+      Values out = evaluate(text, 32, {32, 32}, in);
+      for (size_t i = 0; i < out.size(); ++i) {
+        uint64_t a = in[0][i], b = in[1][i];
+        bool first = subtract ? a < b : a + b > 0xffffffff;
+        bool second = first && c == (subtract ? 0 : 0xffffffff);
+        ASSERT_EQ(out[i], uint64_t(second)) << a << " " << b;
+      }
+    }
+}
+
+TEST(Integers, CarryOfLanesThatRan) {
+  std::vector<Values> in = allPairs(integers(32));
+  Values out = evaluate("{ .reg .b32 t; .reg .pred odd; and.b32 t, b, 1;\n"
+                        "setp.ne.u32 odd, t, 0; add.cc.u32 t, a, a;\n"
+                        "@odd add.cc.u32 t, 0, 0; addc.u32 d, 0, 0; }",
+                        32, {32, 32}, in);
+  for (size_t i = 0; i < out.size(); ++i)
+    ASSERT_EQ(out[i], in[1][i] & 1 ? 0 : in[0][i] >> 31);
+}
+
+TEST(Integers, CarriesOfProducts) {
+  std::vector<Values> in = allPairs(integers(64));
+  for (bool isSigned : {false, true}) {
+    std::string type = isSigned ? "s64" : "u64";
+    std::string text = "{ .reg .b64 t; mad.lo.cc." + type + " t, a, b, b; " +
+                       "madc.hi." + type + " d, a, b, 0; }";
+    SCOPED_TRACE(text);
+    Values out = evaluate(text, 64, {64, 64}, in);
+    for (size_t i = 0; i < out.size(); ++i) {
+      // The low half of the sum is unsigned.
+      Wide product =
+          isSigned ? number(in[0][i], 64, true) * number(in[1][i], 64, true)
+                   : Wide((unsigned __int128)in[0][i] * in[1][i]);
+      unsigned __int128 sum = (unsigned __int128)product + in[1][i];
+      ASSERT_EQ(out[i], uint64_t(sum >> 64)) << in[0][i] << " " << in[1][i];
+    }
+  }
+}
+
 //===----------------------------------------------------------------------===//
 // Bits
 //===----------------------------------------------------------------------===//

@@ -115,6 +115,37 @@ inline bool hasReport(const LaunchResult &result, ReportKind kind) {
   return false;
 }
 
+/// For changing single lines of a text.
+inline std::vector<std::string> splitLines(const std::string &text) {
+  std::vector<std::string> lines;
+  std::stringstream stream(text);
+  for (std::string line; std::getline(stream, line);)
+    lines.push_back(line);
+  return lines;
+}
+
+inline std::string joinLines(const std::vector<std::string> &lines) {
+  std::string text;
+  for (const std::string &line : lines)
+    text += line + "\n";
+  return text;
+}
+
+/// The lines of a kernel that hold `what`.
+inline std::vector<size_t> linesWith(const std::vector<std::string> &lines,
+                                     const std::string &kernel,
+                                     const std::string &what) {
+  std::vector<size_t> found;
+  bool inside = false;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (lines[i].find(".entry") != std::string::npos)
+      inside = lines[i].find(" " + kernel + "(") != std::string::npos;
+    if (inside && lines[i].find(what) != std::string::npos)
+      found.push_back(i);
+  }
+  return found;
+}
+
 /// A module around one kernel `k` with its parameters and body.
 inline std::string kernelText(const std::string &params,
                               const std::string &body,

@@ -74,8 +74,8 @@ TEST(Parser, Instructions) {
             "k.ptx:11: 'mul.u32' needs .lo, .hi or .wide");
   EXPECT_EQ(messageOfBody("div.f32 %r1, %r2, %r3;"),
             "k.ptx:11: 'div.f32' needs a modifier of rounding");
-  EXPECT_EQ(messageOfBody("add.cc.u32 %r1, %r2, %r3;"),
-            "k.ptx:11: 'add.cc.u32' has the unsupported modifier '.cc'");
+  EXPECT_EQ(messageOfBody("and.cc.b32 %r1, %r2, %r3;"),
+            "k.ptx:11: 'and.cc.b32' has the unsupported modifier '.cc'");
   EXPECT_EQ(messageOfBody("cvt.rn.satfinite.e4m3x2.f32 %h1, %r1, %r2;"),
             "k.ptx:11: 'cvt.rn.satfinite.e4m3x2.f32' has the unsupported "
             "modifier '.e4m3x2'");

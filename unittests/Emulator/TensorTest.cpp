@@ -220,36 +220,6 @@ INSTANTIATE_TEST_SUITE_P(Ptx, Tensor, ::testing::Values(false, true),
 // Planted faults
 //===----------------------------------------------------------------------===//
 
-/// The lines of a kernel that hold `what`.
-std::vector<std::string> splitLines(const std::string &text) {
-  std::vector<std::string> lines;
-  std::stringstream stream(text);
-  for (std::string line; std::getline(stream, line);)
-    lines.push_back(line);
-  return lines;
-}
-
-std::string joinLines(const std::vector<std::string> &lines) {
-  std::string text;
-  for (const std::string &line : lines)
-    text += line + "\n";
-  return text;
-}
-
-std::vector<size_t> linesWith(const std::vector<std::string> &lines,
-                              const std::string &kernel,
-                              const std::string &what) {
-  std::vector<size_t> found;
-  bool inside = false;
-  for (size_t i = 0; i < lines.size(); ++i) {
-    if (lines[i].find(".entry") != std::string::npos)
-      inside = lines[i].find(" " + kernel + "(") != std::string::npos;
-    if (inside && lines[i].find(what) != std::string::npos)
-      found.push_back(i);
-  }
-  return found;
-}
-
 class Fault : public ::testing::Test {
 protected:
   Fault()

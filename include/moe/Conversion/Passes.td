@@ -94,17 +94,27 @@ def ConvertMoeToGPUPass : Pass<"convert-moe-to-gpu", "::mlir::func::FuncOp"> {
     a loop a primitive is code of its thread; a gate's product reads 16 bytes at
     a time where rows allow, and a cf.assert checks the pointers for it.
 
-    A product of 16-bit numbers, rows by rows of a multiple of 8, is a
-    gpu.launch of its own: tiles of 64 x 64 by mma.sync, from workgroup memory
-    that cp.async fills.
+    A product of 16-bit numbers whose rows are multiples of 8, either way round
+    (of f32 and of 4, where `tf32` is set), is a gpu.launch of its own: tiles of up to 64 x 128 by mma.sync, from
+    workgroup memory that cp.async fills; so is a weight's gradient. Experts of
+    one to four rows have a kernel of warps, whose sums are in another order;
+    `batch-invariant` leaves it out, and no row's result depends on how many
+    rows its expert has.
 
     See test/Conversion/MoeToGPU/primitives.mlir.
   }];
+  let options = [
+    Option<"batchInvariant", "batch-invariant", "bool", "false",
+           "no kernel of its own for experts of few rows">,
+    Option<"tf32", "tf32", "bool", "false",
+           "products of f32 on tensor cores, which round to 11 bits">
+  ];
   let dependentDialects = [
     "::mlir::affine::AffineDialect", "::mlir::arith::ArithDialect",
     "::mlir::cf::ControlFlowDialect", "::mlir::linalg::LinalgDialect",
     "::mlir::gpu::GPUDialect", "::mlir::math::MathDialect",
     "::mlir::memref::MemRefDialect", "::mlir::nvgpu::NVGPUDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::NVVM::NVVMDialect",
     "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
   ];
 }

@@ -56,6 +56,13 @@ struct GPUPipelineOptions : public PassPipelineOptions<GPUPipelineOptions> {
       *this, "padding",
       llvm::cl::desc("bytes between two buffers of the workspace"),
       llvm::cl::init(0)};
+  Option<bool> batchInvariant{
+      *this, "batch-invariant",
+      llvm::cl::desc("no row's result depends on how many its expert has"),
+      llvm::cl::init(false)};
+  Option<bool> tf32{*this, "tf32",
+                    llvm::cl::desc("products of f32 as tf32, of 11 bits"),
+                    llvm::cl::init(false)};
 };
 
 /// The steps, each from the stage before.

@@ -7,23 +7,23 @@
 //===----------------------------------------------------------------------===//
 
 //
-// A block of four warps makes tiles of 64 rows and 64 outputs, 32 by 32 a warp,
-// of the expert that a tile's number falls to: tiles are numbered by the
-// offsets on the device, and a block takes every so many. 32 numbers of D at a
-// time come by cp.async, in three stages, rows gathered where they are read;
-// what is outside of the expert, of the outputs or of D is zero. In a stage a
-// row is 64 bytes, whose four pieces of 16 bytes change places with the row, so
-// that ldmatrix meets no bank twice. Sums are f32, the epilogue runs on
-// registers.
+// A block of four warps makes tiles of at most 64 rows and 128 outputs (64 of
+// each of two weights) of the expert that a tile's number falls to: tiles are
+// numbered by the offsets on the device, and a block takes every so many. A
+// tile of at most 16 or 32 rows has code of its own, so that few rows are not
+// multiplied as if they were many. 64 bytes of D come at a time by cp.async,
+// in three or four stages, rows gathered where they are read; what is outside
+// of the expert, of the outputs or of D is zero. Stages are constants of the
+// code, so that places in them are computed once. Sums are f32 and in the order
+// of D, whatever the tile; the epilogue runs on registers.
 //
 //===----------------------------------------------------------------------===//
 
 #include "MoeToGPU.h"
 #include "ProductParts.h"
+#include "TensorTile.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
-#include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
@@ -34,284 +34,375 @@ using namespace mlir::moe;
 
 namespace {
 
-constexpr int64_t kTile = 64;     ///< Rows, and outputs, of a block's tile.
-constexpr int64_t kWarpTile = 32; ///< The same of a warp.
-constexpr int64_t kDepth = 32;    ///< Of D in a stage.
-constexpr int64_t kStages = 3;
-constexpr int64_t kThreads = 128;
-constexpr int64_t kPiece = 8; ///< Numbers of 16 bytes, what a copy moves.
-constexpr int64_t kPieces = kDepth / kPiece;
-/// Of mma.sync: rows, outputs, depth.
-constexpr int64_t kM = 16, kN = 8, kK = 16;
+constexpr int64_t kTileRows = 64;
+/// Of all weights together.
+constexpr int64_t kTileColumns = 128;
+constexpr int64_t kMostStages = 4;
 /// Row tiles that are under way together; the others come after.
 constexpr int64_t kMostRowBlocks = 128;
 
+/// How the warps of a block share a tile.
+struct TileShape {
+  int64_t rows, columns; ///< Columns of one weight.
+  int64_t warpsDown;
+
+  int64_t getWarpRows() const { return rows / warpsDown; }
+  int64_t getWarpsAcross() const { return kTileWarps / warpsDown; }
+  int64_t getWarpColumns() const { return columns / getWarpsAcross(); }
+  int64_t getRowTiles() const { return getWarpRows() / kMmaRows; }
+  int64_t getColumnTiles() const { return getWarpColumns() / kMmaOutputs; }
+};
+
 class TensorCoreProduct {
 public:
-  TensorCoreProduct(ImplicitLocOpBuilder &b, GroupedMatmulOp op)
-      : b(b), emit(b, b.getF32Type()), op(op), inSize(op.getInSize()),
-        outSize(op.getOutSize()), numWeights(op.getWeights().size()) {}
+  TensorCoreProduct(ImplicitLocOpBuilder &b, GroupedMatmulOp op,
+                    int64_t fewRows)
+      : b(b), emit(b, b.getF32Type()), tile(b, emit), op(op),
+        inSize(op.getInSize()), outSize(op.getOutSize()),
+        numWeights(op.getWeights().size()), numLhs(op.getLhs().size()),
+        fewRows(fewRows) {
+    columns = numWeights == 1 && outSize > kTileColumns / 2 ? kTileColumns
+                                                            : kTileColumns / 2;
+    Type element = typeOf(op.getLhs()[0]).getElementType();
+    pieceSize = getPieceSize(element);
+    depth = getTileDepth(element);
+    int64_t stageBytes =
+        (numLhs * kTileRows + numWeights * columns) * kTilePieces * kPieceBytes;
+    numStages = std::min(kMostStages, kWorkgroupBytes / stageBytes);
+    numSteps = llvm::divideCeil(inSize, depth);
+  }
 
   void run();
 
 private:
   using Sums = SmallVector<Value>; ///< By weight, row and output tile.
 
-  /// What a thread copies of a tile: a piece of each of its rows.
+  /// What a thread copies of a tile: a piece of each of its lines.
   struct Source {
+    TilePanel panel;
     Value buffer;
-    SmallVector<Value> outer;                  ///< Indices in front of the row.
-    SmallVector<std::pair<Value, Value>> rows; ///< Row, and whether it counts.
+    SmallVector<Value> outer;                   ///< Indices in front.
+    SmallVector<std::pair<Value, Value>> lines; ///< Line, whether it counts.
   };
-
-  Value less(Value x, Value y) {
-    return arith::CmpIOp::create(b, arith::CmpIPredicate::ult, x, y);
-  }
-  Value select(Value condition, Value x, Value y) {
-    return arith::SelectOp::create(b, condition, x, y);
-  }
-  Value div(Value x, int64_t y) {
-    return b.createOrFold<arith::DivUIOp>(x, emit.index(y));
-  }
-  Value rem(Value x, int64_t y) {
-    return b.createOrFold<arith::RemUIOp>(x, emit.index(y));
-  }
-  Value times(Value x, int64_t y) { return emit.mul(x, emit.index(y)); }
-  Value plus(Value x, int64_t y) { return emit.add(x, emit.index(y)); }
 
   Value emitRowTiles();
   void emitTiles(Value firstTile, Value numTiles, Value step);
   void emitTile(Value expert, Value firstRow, Value end);
-  Value emitColumn(Value row, Value piece);
-  SmallVector<Source> findSources(Value expert, Value firstRow, Value end);
-  void copyStage(ArrayRef<Source> sources, Value stage, Value step);
-  Value loadMatrices(Value buffer, Value stage, Value row, Value piece);
-  Sums multiply(Value stage, ValueRange sums);
+  void emitShape(const TileShape &shape, Value expert, Value firstRow,
+                 Value end);
+  std::pair<Value, Value> clamp(Value place, Value limit);
+  SmallVector<Source> findSources(const TileShape &shape, Value expert,
+                                  Value firstRow, Value end);
+  void copyStage(ArrayRef<Source> sources, int64_t stage, Value step);
+  void startStep(ArrayRef<Source> sources, int64_t stage, Value step);
+  Value scaleRows(Value rows, ArrayRef<Value> scales);
+  Sums multiply(const TileShape &shape, int64_t stage, ValueRange sums);
+  Sums emitSteps(const TileShape &shape, ArrayRef<Source> sources);
   void emitPair(const ProductPlace &place, ArrayRef<SmallVector<Value>> sums);
-  void emitResults(Value expert, Value firstRow, Value end, ValueRange sums);
+  void emitResults(const TileShape &shape, Value expert, Value firstRow,
+                   Value end, ValueRange sums);
+  void findScales(const TileShape &shape, Value firstRow, Value end);
 
-  int64_t place(int64_t weight, int64_t row, int64_t output) const {
-    return (weight * (kWarpTile / kM) + row) * (kWarpTile / kN) + output;
+  int64_t place(const TileShape &shape, int64_t weight, int64_t row,
+                int64_t output) const {
+    return (weight * shape.getRowTiles() + row) * shape.getColumnTiles() +
+           output;
   }
-  int64_t numSums() const {
-    return place(numWeights - 1, kWarpTile / kM - 1, kWarpTile / kN - 1) + 1;
+  Value getWarpRow(const TileShape &shape) {
+    return tile.times(tile.div(tile.getWarp(), shape.getWarpsAcross()),
+                      shape.getWarpRows());
+  }
+  Value getWarpColumn(const TileShape &shape) {
+    return tile.times(tile.rem(tile.getWarp(), shape.getWarpsAcross()),
+                      shape.getWarpColumns());
   }
 
   ImplicitLocOpBuilder &b;
   ThreadEmitter emit;
+  TileEmitter tile;
   GroupedMatmulOp op;
-  int64_t inSize, outSize, numWeights;
+  int64_t inSize, outSize, numWeights, numLhs;
+  int64_t fewRows; ///< Experts with as many rows have another kernel.
+  int64_t columns, numStages, numSteps;
+  int64_t pieceSize, depth; ///< Numbers of a piece, and of D in a stage.
   bool storesPairs = false; ///< Two neighbours of a result by one store.
-  Value thread, lane, warpRow, warpColumn, firstColumn;
-  SmallVector<Value> stages; ///< Of the rows, then of each weight.
+  Value firstColumn;
+  SmallVector<TilePanel> panels; ///< Of each lhs, then of each weight.
+  SmallVector<Value> rowScales;  ///< A lane's, two for each tile of rows.
 };
 
 /// How many tiles of rows there can be: every expert may end in one that is not
 /// full.
 Value TensorCoreProduct::emitRowTiles() {
   Value rows = emit.dim(op.getInit(), 0);
-  Value whole = div(plus(rows, kTile - 1), kTile);
-  return plus(whole, op.getOffsets() ? op.getNumExperts() : 0);
+  Value whole = tile.div(tile.plus(rows, kTileRows - 1), kTileRows);
+  return tile.plus(whole, op.getOffsets() ? op.getNumExperts() : 0);
 }
 
-/// The column in a stage where a piece of a row lies.
-Value TensorCoreProduct::emitColumn(Value row, Value piece) {
-  Value turn = rem(div(row, 2), kPieces);
-  return times(arith::XOrIOp::create(b, piece, turn), kPiece);
+/// A place, or the last one there is in front of the limit.
+std::pair<Value, Value> TensorCoreProduct::clamp(Value place, Value limit) {
+  Value counts = tile.less(place, limit);
+  return {tile.select(counts, place, emit.sub(limit, emit.index(1))), counts};
 }
 
 /// Rows that do not count are read as the last that does, and not kept.
 SmallVector<TensorCoreProduct::Source>
-TensorCoreProduct::findSources(Value expert, Value firstRow, Value end) {
-  Source rows{op.getLhs()[0], {}, {}};
+TensorCoreProduct::findSources(const TileShape &shape, Value expert,
+                               Value firstRow, Value end) {
   SmallVector<Source> sources;
-  Value own = div(thread, kPieces);
-  constexpr int64_t kRowsAtOnce = kThreads / kPieces;
-  auto clamp = [&](Value row, Value limit) {
-    Value counts = less(row, limit);
-    return std::pair(select(counts, row, emit.sub(limit, emit.index(1))),
-                     counts);
-  };
-  for (int64_t i = 0; i < kTile; i += kRowsAtOnce) {
-    auto [row, counts] = clamp(emit.add(firstRow, plus(own, i)), end);
+  SmallVector<std::pair<Value, Value>> rows;
+  int64_t copies =
+      llvm::divideCeil(shape.rows, panels.front().getLinesAtOnce());
+  for (int64_t i = 0; i < copies; ++i) {
+    Value own = tile.getLine(panels.front(), i);
+    auto [row, counts] = clamp(emit.add(firstRow, own), end);
     if (op.getRows())
       row = emit.loadIndex(op.getRows(), row);
-    rows.rows.push_back({row, counts});
+    rows.push_back({row, counts});
   }
-  sources.push_back(rows);
-  for (Value weight : op.getWeights()) {
-    Source outputs{weight, {expert}, {}};
-    for (int64_t i = 0; i < kTile; i += kRowsAtOnce)
-      outputs.rows.push_back(
-          clamp(emit.add(firstColumn, plus(own, i)), emit.index(outSize)));
+  for (auto [number, lhs] : llvm::enumerate(op.getLhs()))
+    sources.push_back({panels[number], lhs, {}, rows});
+  for (auto [number, weight] : llvm::enumerate(op.getWeights())) {
+    Source outputs{panels[numLhs + number], weight, {expert}, {}};
+    if (op.getInOut()) {
+      // Its one piece of every line.
+      Value piece = tile.times(tile.getPiece(outputs.panel), pieceSize);
+      Value column = emit.add(firstColumn, piece);
+      Value counts = tile.less(column, emit.index(outSize));
+      outputs.lines.push_back(
+          {tile.select(counts, column, emit.index(0)), counts});
+    } else {
+      for (int64_t i = 0; i < outputs.panel.getCopies(); ++i)
+        outputs.lines.push_back(
+            clamp(emit.add(firstColumn, tile.getLine(outputs.panel, i)),
+                  emit.index(outSize)));
+    }
     sources.push_back(outputs);
   }
   return sources;
 }
 
-/// Starts the copies of one stage: the `step`-th 32 numbers of D.
-void TensorCoreProduct::copyStage(ArrayRef<Source> sources, Value stage,
+/// Starts the copies of one stage: the `step`-th part of D.
+void TensorCoreProduct::copyStage(ArrayRef<Source> sources, int64_t stage,
                                   Value step) {
-  Value piece = rem(thread, kPieces);
-  Value place = emit.add(times(step, kDepth), times(piece, kPiece));
-  Value isInside = less(place, emit.index(inSize));
-  Value from = select(isInside, place, emit.index(0));
-  Value all = emit.index(kPiece), none = emit.index(0);
-  for (auto [source, buffer] : llvm::zip(sources, stages)) {
-    for (auto [i, row] : llvm::enumerate(source.rows)) {
-      Value to = plus(div(thread, kPieces), i * (kThreads / kPieces));
+  Value to = emit.index(stage), start = tile.times(step, depth);
+  bool isWhole = inSize % depth == 0;
+  auto limit = [&](Value place, Value counts) -> std::pair<Value, Value> {
+    if (isWhole)
+      return {place, counts};
+    Value isInside = tile.less(place, emit.index(inSize));
+    return {tile.select(isInside, place, emit.index(0)),
+            tile.both(counts, isInside)};
+  };
+  for (const Source &source : sources) {
+    if (source.panel.isDepthMajor) {
+      auto [column, isOutput] = source.lines.front();
+      for (int64_t i = 0; i < source.panel.getCopies(); ++i) {
+        Value line = tile.getLine(source.panel, i);
+        auto [place, counts] = limit(emit.add(start, line), isOutput);
+        SmallVector<Value> at(source.outer);
+        llvm::append_values(at, place, column);
+        tile.copy(source.panel, to, line, source.buffer, at, counts);
+      }
+      continue;
+    }
+    Value piece = tile.times(tile.getPiece(source.panel), pieceSize);
+    for (auto [i, own] : llvm::enumerate(source.lines)) {
+      auto [place, counts] = limit(emit.add(start, piece), own.second);
       SmallVector<Value> at(source.outer);
-      llvm::append_values(at, row.first, from);
-      Value counts = arith::AndIOp::create(b, row.second, isInside);
-      nvgpu::DeviceAsyncCopyOp::create(
-          b, buffer, ValueRange{stage, to, emitColumn(to, piece)},
-          source.buffer, at, b.getIndexAttr(kPiece), select(counts, all, none),
-          b.getUnitAttr());
+      llvm::append_values(at, own.first, place);
+      tile.copy(source.panel, to, tile.getLine(source.panel, i), source.buffer,
+                at, counts);
     }
   }
 }
 
-/// Four 8 x 8 matrices; every lane names a row of one.
-Value TensorCoreProduct::loadMatrices(Value buffer, Value stage, Value row,
-                                      Value piece) {
-  Type element = typeOf(buffer).getElementType();
-  return nvgpu::LdMatrixOp::create(
-      b, VectorType::get({4, 2}, element), buffer,
-      ValueRange{stage, row, emitColumn(row, piece)}, /*transpose=*/false,
-      /*numTiles=*/4);
+/// Of the rows of a tile that a lane has in its fragments.
+void TensorCoreProduct::findScales(const TileShape &shape, Value firstRow,
+                                   Value end) {
+  rowScales.clear();
+  if (!op.getRowScale())
+    return;
+  Value lane = emit.add(emit.add(firstRow, getWarpRow(shape)),
+                        tile.div(tile.getLane(), 4));
+  for (int64_t i = 0; i < 2 * shape.getRowTiles(); ++i)
+    rowScales.push_back(
+        emit.load(op.getRowScale(), clamp(tile.plus(lane, 8 * i), end).first));
 }
 
-TensorCoreProduct::Sums TensorCoreProduct::multiply(Value stage,
+/// A fragment whose pairs are of the one row and of the other in turn.
+Value TensorCoreProduct::scaleRows(Value rows, ArrayRef<Value> scales) {
+  auto type = cast<VectorType>(rows.getType());
+  for (int64_t i = 0; i < type.getDimSize(0); ++i) {
+    Value pair = vector::ExtractOp::create(b, rows, ArrayRef<int64_t>{i});
+    pair = scaleNumber(b, emit, op.getLhs()[0],
+                       convertFloat(b, pair, b.getF32Type()), scales[i % 2]);
+    rows = vector::InsertOp::create(
+        b, convertFloat(b, pair, type.getElementType()), rows,
+        ArrayRef<int64_t>{i});
+  }
+  return tile.roundFragment(rows);
+}
+
+TensorCoreProduct::Sums TensorCoreProduct::multiply(const TileShape &shape,
+                                                    int64_t stageNumber,
                                                     ValueRange given) {
   Sums sums(given);
-  Type element = typeOf(stages[0]).getElementType();
-  auto pairType = VectorType::get({2, 2}, element);
-  for (int64_t step = 0; step < kDepth / kK; ++step) {
-    SmallVector<Value> rows;
-    for (int64_t m = 0; m < kWarpTile / kM; ++m) {
-      Value row = emit.add(plus(warpRow, m * kM), rem(lane, kM));
-      rows.push_back(
-          loadMatrices(stages[0], stage, row, plus(div(lane, kM), step * 2)));
-    }
+  Value stage = emit.index(stageNumber);
+  Value warpRow = getWarpRow(shape), warpColumn = getWarpColumn(shape);
+  for (int64_t step = 0; step < kTilePieces / kMmaPieces; ++step) {
+    SmallVector<SmallVector<Value>> rows(numLhs);
+    for (int64_t lhs = 0; lhs < numLhs; ++lhs)
+      for (int64_t m = 0; m < shape.getRowTiles(); ++m) {
+        Value own = tile.loadRows(panels[lhs], stage,
+                                  tile.plus(warpRow, m * kMmaRows), step);
+        if (!rowScales.empty())
+          own = scaleRows(own, ArrayRef(rowScales).slice(2 * m, 2));
+        rows[lhs].push_back(own);
+      }
     for (int64_t weight = 0; weight < numWeights; ++weight)
-      for (int64_t n = 0; n < kWarpTile / (2 * kN); ++n) {
-        // Two tiles of outputs at a time, each of two halves of the depth.
-        Value output = emit.add(rem(lane, kN), times(div(lane, 16), kN));
-        output = emit.add(plus(warpColumn, n * 2 * kN), output);
-        Value both = loadMatrices(stages[1 + weight], stage, output,
-                                  plus(rem(div(lane, kN), 2), step * 2));
-        for (int64_t half = 0; half < 2; ++half) {
-          Value outputs = vector::ExtractStridedSliceOp::create(
-              b, both, ArrayRef<int64_t>{2 * half}, ArrayRef<int64_t>{2},
-              ArrayRef<int64_t>{1});
-          assert(outputs.getType() == pairType);
-          for (auto [m, row] : llvm::enumerate(rows)) {
-            Value &sum = sums[place(weight, m, 2 * n + half)];
-            sum = nvgpu::MmaSyncOp::create(b, sum.getType(), row, outputs, sum,
-                                           b.getI64ArrayAttr({kM, kN, kK}),
-                                           /*tf32Enabled=*/UnitAttr());
+      for (int64_t n = 0; n < shape.getColumnTiles(); n += 2) {
+        std::array<Value, 2> outputs =
+            tile.loadOutputs(panels[numLhs + weight], stage,
+                             tile.plus(warpColumn, n * kMmaOutputs), step);
+        for (int64_t half = 0; half < 2; ++half)
+          for (auto [m, row] : llvm::enumerate(rows[numLhs > 1 ? weight : 0])) {
+            Value &sum = sums[place(shape, weight, m, n + half)];
+            sum = tile.multiply(row, outputs[half], sum);
           }
-        }
       }
   }
-  (void)pairType;
+  return sums;
+}
+
+/// Starts what is needed a few steps later, if there is such a step.
+void TensorCoreProduct::startStep(ArrayRef<Source> sources, int64_t stage,
+                                  Value step) {
+  Value isStep = tile.less(step, emit.index(numSteps));
+  std::optional<int64_t> known = getConstantIntValue(isStep);
+  if (!known)
+    emit.when(isStep, [&] { copyStage(sources, stage, step); });
+  else if (*known)
+    copyStage(sources, stage, step);
+  tile.commit();
+}
+
+/// The sums over D, in its order.
+TensorCoreProduct::Sums TensorCoreProduct::emitSteps(const TileShape &shape,
+                                                     ArrayRef<Source> sources) {
+  for (int64_t stage = 0; stage < numStages - 1; ++stage)
+    startStep(sources, stage, emit.index(stage));
+  auto emitStep = [&](int64_t stage, Value step, ValueRange sums) {
+    // All but the youngest groups have arrived, for this thread and, behind
+    // the barrier, for all; and nobody reads the stage that comes next.
+    tile.wait(numStages - 2);
+    startStep(sources, (stage + numStages - 1) % numStages,
+              tile.plus(step, numStages - 1));
+    return multiply(shape, stage, sums);
+  };
+  Sums sums(place(shape, numWeights, 0, 0), tile.getZeroSum());
+  int64_t rounds = numSteps / numStages;
+  if (rounds > 1)
+    sums = emit.loop(emit.index(0), emit.index(rounds), sums,
+                     [&](Value round, ValueRange carried) {
+                       Sums own(carried);
+                       Value first = tile.times(round, numStages);
+                       for (int64_t i = 0; i < numStages; ++i)
+                         own = emitStep(i, tile.plus(first, i), own);
+                       return own;
+                     });
+  for (int64_t step = rounds > 1 ? rounds * numStages : 0; step < numSteps;
+       ++step)
+    sums = emitStep(step % numStages, emit.index(step), sums);
   return sums;
 }
 
 /// The results of two neighbours, the first of which has an even number.
 void TensorCoreProduct::emitPair(const ProductPlace &place,
                                  ArrayRef<SmallVector<Value>> sums) {
+  auto placeOf = [&](int64_t i) -> ProductPlace {
+    return {place.row, place.expert, tile.plus(place.output, i)};
+  };
+  auto whenOutput = [&](Value output, llvm::function_ref<void()> body) {
+    if (outSize % columns == 0)
+      body();
+    else
+      emit.when(tile.less(output, emit.index(outSize)), body);
+  };
   if (!storesPairs) {
-    for (int64_t i = 0; i < 2; ++i) {
-      ProductPlace own = {place.row, place.expert, plus(place.output, i)};
-      auto finish = [&] { emitEpilogue(b, emit, op, own, sums[i]); };
-      if (outSize % kTile == 0)
-        finish();
-      else
-        emit.when(less(own.output, emit.index(outSize)), finish);
-    }
+    for (int64_t i = 0; i < 2; ++i)
+      whenOutput(placeOf(i).output,
+                 [&] { emitEpilogue(b, emit, op, placeOf(i), sums[i]); });
     return;
   }
-  auto finish = [&] {
+  whenOutput(place.output, [&] {
     SmallVector<SmallVector<Value>> values;
     for (int64_t i = 0; i < 2; ++i)
-      values.push_back(emitEpilogueValues(
-          b, emit, op, {place.row, place.expert, plus(place.output, i)},
-          sums[i]));
-    for (auto [number, init] : llvm::enumerate(op.getInits())) {
-      Type element = typeOf(init).getElementType();
-      Value both = vector::FromElementsOp::create(
-          b, VectorType::get({2}, element),
-          ValueRange{convertFloat(b, values[0][number], element),
-                     convertFloat(b, values[1][number], element)});
-      vector::StoreOp::create(
-          b, both, init, ValueRange{place.row, place.output},
-          /*nontemporal=*/false,
-          llvm::MaybeAlign(element.getIntOrFloatBitWidth() / 4));
-    }
-  };
-  if (outSize % kTile == 0)
-    finish();
-  else
-    emit.when(less(place.output, emit.index(outSize)), finish);
+      values.push_back(emitEpilogueValues(b, emit, op, placeOf(i), sums[i]));
+    for (auto [number, init] : llvm::enumerate(op.getInits()))
+      storePair(b, values[0][number], values[1][number], init,
+                {place.row, place.output});
+  });
 }
 
 /// A lane has two rows, 8 apart, and two neighbours of each 16 x 8 tile.
-void TensorCoreProduct::emitResults(Value expert, Value firstRow, Value end,
+void TensorCoreProduct::emitResults(const TileShape &shape, Value expert,
+                                    Value firstRow, Value end,
                                     ValueRange sums) {
-  Value laneRow = emit.add(emit.add(firstRow, warpRow), div(lane, 4));
-  Value laneColumn =
-      emit.add(emit.add(firstColumn, warpColumn), times(rem(lane, 4), 2));
-  for (int64_t m = 0; m < kWarpTile / kM; ++m)
+  Value lane = tile.getLane();
+  Value laneRow =
+      emit.add(emit.add(firstRow, getWarpRow(shape)), tile.div(lane, 4));
+  Value laneColumn = emit.add(emit.add(firstColumn, getWarpColumn(shape)),
+                              tile.times(tile.rem(lane, 4), 2));
+  for (int64_t m = 0; m < shape.getRowTiles(); ++m)
     for (int64_t half = 0; half < 2; ++half) {
-      Value row = plus(laneRow, m * kM + half * 8);
-      emit.when(less(row, end), [&] {
-        for (int64_t n = 0; n < kWarpTile / kN; ++n) {
+      Value row = tile.plus(laneRow, m * kMmaRows + half * 8);
+      emit.when(tile.less(row, end), [&] {
+        for (int64_t n = 0; n < shape.getColumnTiles(); ++n) {
           SmallVector<SmallVector<Value>> own(2);
           for (int64_t i = 0; i < 2; ++i)
             for (int64_t weight = 0; weight < numWeights; ++weight)
-              own[i].push_back(vector::ExtractOp::create(
-                  b, sums[place(weight, m, n)], ArrayRef<int64_t>{half, i}));
-          emitPair({row, expert, plus(laneColumn, n * kN)}, own);
+              own[i].push_back(
+                  vector::ExtractOp::create(b, sums[place(shape, weight, m, n)],
+                                            ArrayRef<int64_t>{half, i}));
+          emitPair({row, expert, tile.plus(laneColumn, n * kMmaOutputs)}, own);
         }
       });
     }
 }
 
+void TensorCoreProduct::emitShape(const TileShape &shape, Value expert,
+                                  Value firstRow, Value end) {
+  SmallVector<Source> sources = findSources(shape, expert, firstRow, end);
+  findScales(shape, firstRow, end);
+  Sums sums = emitSteps(shape, sources);
+  emitResults(shape, expert, firstRow, end, sums);
+}
+
 /// One tile of an expert's rows from `firstRow` on, up to `end`.
 void TensorCoreProduct::emitTile(Value expert, Value firstRow, Value end) {
-  SmallVector<Source> sources = findSources(expert, firstRow, end);
-  int64_t steps = llvm::divideCeil(inSize, kDepth);
-  Value token;
-  auto startGroup = [&](llvm::function_ref<void()> copies) {
-    copies();
-    token = nvgpu::DeviceAsyncCreateGroupOp::create(
-        b, nvgpu::DeviceAsyncTokenType::get(b.getContext()), ValueRange());
+  Value rows = emit.sub(end, firstRow);
+  auto isAtMost = [&](int64_t most) {
+    return tile.less(rows, emit.index(most + 1));
   };
-  for (int64_t stage = 0; stage < kStages - 1; ++stage)
-    startGroup([&] {
-      if (stage < steps)
-        copyStage(sources, emit.index(stage), emit.index(stage));
-    });
-  Value zero = arith::ConstantOp::create(
-      b, b.getZeroAttr(VectorType::get({2, 2}, b.getF32Type())));
-  SmallVector<Value> zeros(numSums(), zero);
-  SmallVector<Value> sums = emit.loop(
-      emit.index(0), emit.index(steps), zeros,
-      [&](Value step, ValueRange carried) -> SmallVector<Value> {
-        // All but the youngest group have arrived, for this thread and, behind
-        // the barrier, for all; and nobody reads the stage that comes next.
-        nvgpu::DeviceAsyncWaitOp::create(b, token,
-                                         b.getI32IntegerAttr(kStages - 2));
-        gpu::BarrierOp::create(b);
-        Value ahead = plus(step, kStages - 1);
-        emit.when(less(ahead, emit.index(steps)),
-                  [&] { copyStage(sources, rem(ahead, kStages), ahead); });
-        nvgpu::DeviceAsyncCreateGroupOp::create(
-            b, nvgpu::DeviceAsyncTokenType::get(b.getContext()), ValueRange());
-        return multiply(rem(step, kStages), carried);
-      });
-  emitResults(expert, firstRow, end, sums);
+  auto either = [&](Value condition, llvm::function_ref<void()> yes,
+                    llvm::function_ref<void()> no) {
+    auto branch = scf::IfOp::create(b, condition, /*withElseRegion=*/true);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(branch.thenBlock());
+    yes();
+    b.setInsertionPointToStart(branch.elseBlock());
+    no();
+  };
+  auto emitOf = [&](int64_t height, int64_t warpsDown) {
+    emitShape({height, columns, warpsDown}, expert, firstRow, end);
+  };
+  either(
+      isAtMost(32),
+      [&] {
+        either(isAtMost(16), [&] { emitOf(16, 1); }, [&] { emitOf(32, 1); });
+      },
+      [&] { emitOf(kTileRows, 2); });
   // The next tile writes to stages that others may still read.
   gpu::BarrierOp::create(b);
 }
@@ -321,56 +412,54 @@ void TensorCoreProduct::emitTiles(Value first, Value numTiles, Value step) {
   auto loop = scf::ForOp::create(b, first, numTiles, step);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(loop.getBody());
-  Value tile = loop.getInductionVar();
-  Value offsets = op.getOffsets();
-  if (!offsets) {
-    Value row = times(tile, kTile), end = emit.dim(op.getInit(), 0);
-    return emit.when(less(row, end),
+  Value number = loop.getInductionVar();
+  if (!op.getOffsets()) {
+    Value row = tile.times(number, kTileRows), end = emit.dim(op.getInit(), 0);
+    Value isMore = arith::CmpIOp::create(b, arith::CmpIPredicate::ugt, end,
+                                         emit.index(fewRows));
+    return emit.when(tile.both(tile.less(row, end), isMore),
                      [&] { emitTile(emit.index(0), row, end); });
   }
-  // Every thread counts tiles up to its own: the same for the whole block.
-  Value zero = emit.index(0), none = emit.index(op.getNumExperts());
-  SmallVector<Value> found = emit.loop(
-      zero, none, {tile, none, zero, zero},
-      [&](Value expert, ValueRange carried) -> SmallVector<Value> {
-        Value left = carried[0], owner = carried[1];
-        Value begin = emit.loadIndex(offsets, expert);
-        Value end = emit.loadIndex(offsets, plus(expert, 1));
-        Value count = div(plus(emit.sub(end, begin), kTile - 1), kTile);
-        Value isOpen =
-            arith::CmpIOp::create(b, arith::CmpIPredicate::eq, owner, none);
-        Value isIts = arith::AndIOp::create(b, isOpen, less(left, count));
-        Value isPast = arith::SubIOp::create(b, left, count);
-        Value row = emit.add(begin, times(left, kTile));
-        return {select(isIts, left, select(isOpen, isPast, left)),
-                select(isIts, expert, owner), select(isIts, row, carried[2]),
-                select(isIts, end, carried[3])};
+  ExpertTile own = findExpertTile(
+      b, emit, tile.getLane(), op.getOffsets(), op.getNumExperts(), number,
+      [&](Value rows) -> Value {
+        Value tiles = arith::ShRUIOp::create(
+            b, arith::AddIOp::create(b, rows, emit.id(kTileRows - 1)),
+            emit.id(llvm::Log2_64(kTileRows)));
+        if (fewRows == 0)
+          return tiles;
+        Value isFew = arith::CmpIOp::create(b, arith::CmpIPredicate::sle, rows,
+                                            emit.id(fewRows));
+        return arith::SelectOp::create(b, isFew, emit.id(0), tiles);
       });
-  emit.when(less(found[1], none),
-            [&] { emitTile(found[1], found[2], found[3]); });
+  emit.when(own.isThere, [&] {
+    Value row = emit.add(own.begin, tile.times(own.first, kTileRows));
+    emitTile(own.expert, row, own.end);
+  });
 }
 
 void TensorCoreProduct::run() {
-  for (Value view : {op.getLhs()[0], op.getWeights()[0]})
-    assertAligned(b, op, view, kPiece * 2);
+  for (ValueRange views :
+       {ValueRange(op.getLhs()), ValueRange(op.getWeights())})
+    for (Value view : views)
+      assertAligned(b, op, view, kPieceBytes);
   storesPairs = llvm::all_of(op.getInits(),
                              [](Value init) { return isRowOfBlocks(init, 2); });
   if (storesPairs)
     for (Value init : op.getInits())
       assertAligned(b, op, init, typeOf(init).getElementTypeBitWidth() / 4);
   Type element = typeOf(op.getLhs()[0]).getElementType();
-  auto workgroup = gpu::AddressSpaceAttr::get(
-      b.getContext(), gpu::GPUDialect::getWorkgroupAddressSpace());
   SmallVector<Type> buffers(
-      1 + numWeights, MemRefType::get({kStages, kTile, kDepth}, element,
-                                      MemRefLayoutAttrInterface(), workgroup));
+      numLhs, TilePanel::getType(element, numStages, kTileRows, false));
+  buffers.append(numWeights, TilePanel::getType(element, numStages, columns,
+                                                op.getInOut()));
   Value one = emit.index(1), tiles = emitRowTiles();
-  Value columns = emit.index(llvm::divideCeil(outSize, kTile));
+  Value across = emit.index(llvm::divideCeil(outSize, columns));
   Value rowBlocks =
       arith::MinUIOp::create(b, tiles, emit.index(kMostRowBlocks));
   rowBlocks = arith::MaxUIOp::create(b, rowBlocks, one);
   auto launch = gpu::LaunchOp::create(
-      b, columns, rowBlocks, one, emit.index(kThreads), one, one,
+      b, across, rowBlocks, one, emit.index(kTileThreads), one, one,
       /*dynamicSharedMemorySize=*/Value(), /*asyncTokenType=*/Type(),
       /*asyncDependencies=*/ValueRange(), buffers);
   OpBuilder::InsertionGuard guard(b);
@@ -378,50 +467,57 @@ void TensorCoreProduct::run() {
   b.setInsertionPointToEnd(body);
   gpu::TerminatorOp::create(b);
   b.setInsertionPointToStart(body);
-  stages.assign(launch.getWorkgroupAttributions().begin(),
-                launch.getWorkgroupAttributions().end());
-  thread = launch.getThreadIds().x;
-  lane = rem(thread, 32);
-  Value warp = div(thread, 32);
-  warpRow = times(div(warp, kTile / kWarpTile), kWarpTile);
-  warpColumn = times(rem(warp, kTile / kWarpTile), kWarpTile);
-  firstColumn = times(launch.getBlockIds().x, kTile);
+  for (auto [number, buffer] :
+       llvm::enumerate(launch.getWorkgroupAttributions()))
+    panels.push_back(
+        {buffer, op.getInOut() && static_cast<int64_t>(number) >= numLhs});
+  tile.setThread(launch.getThreadIds().x);
+  firstColumn = tile.times(launch.getBlockIds().x, columns);
   emitTiles(launch.getBlockIds().y, tiles, launch.getGridSize().y);
 }
 
-/// Tensor cores multiply 16-bit numbers, rows by rows, 16 bytes at a time.
-bool isForTensorCores(GroupedMatmulOp op) {
+/// Tensor cores multiply 16-bit numbers, and f32 if it may be rounded; they are
+/// read 16 bytes at a time.
+bool isForTensorCores(GroupedMatmulOp op, bool mayRound) {
   Type element = typeOf(op.getLhs()[0]).getElementType();
-  if (!element.isBF16() && !element.isF16())
+  if (!isTensorCoreType(element, mayRound))
     return false;
-  for (Value weight : op.getWeights())
-    if (typeOf(weight).getElementType() != element ||
-        !isRowOfBlocks(weight, kPiece))
-      return false;
-  return isa<FunctionOpInterface>(op->getParentOp()) && !op.getInOut() &&
-         op.getLhs().size() == 1 && !op.getRowScale() &&
-         op.getComputeType().isF32() && op.getInSize() % kPiece == 0 &&
-         op.getInSize() > 0 && isRowOfBlocks(op.getLhs()[0], kPiece);
+  int64_t piece = getPieceSize(element);
+  for (ValueRange views :
+       {ValueRange(op.getLhs()), ValueRange(op.getWeights())})
+    for (Value view : views)
+      if (typeOf(view).getElementType() != element ||
+          !isRowOfBlocks(view, piece))
+        return false;
+  return isa<FunctionOpInterface>(op->getParentOp()) &&
+         op.getComputeType().isF32() && op.getInSize() % piece == 0 &&
+         op.getInSize() > 0 && (!op.getInOut() || op.getOutSize() % piece == 0);
 }
 
 struct GroupedMatmulPattern : public OpRewritePattern<GroupedMatmulOp> {
-  using OpRewritePattern::OpRewritePattern;
+  GroupedMatmulPattern(MLIRContext *context, const ProductOptions &options,
+                       PatternBenefit benefit)
+      : OpRewritePattern(context, benefit), options(options) {}
 
   LogicalResult matchAndRewrite(GroupedMatmulOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op->getNumResults() > 0 || !isForTensorCores(op))
+    if (op->getNumResults() > 0 || !isForTensorCores(op, options.mayRound))
       return rewriter.notifyMatchFailure(op, "is no product of tensor cores");
     ImplicitLocOpBuilder b(op.getLoc(), rewriter);
-    TensorCoreProduct(b, op).run();
+    int64_t fewRows = options.mayHaveFewRows ? emitFewRows(b, op) : 0;
+    TensorCoreProduct(b, op, fewRows).run();
     rewriter.eraseOp(op);
     return success();
   }
+
+  ProductOptions options;
 };
 
 } // namespace
 
 void moe::populateGroupedMatmulToTensorCoresPatterns(
-    RewritePatternSet &patterns) {
+    RewritePatternSet &patterns, const ProductOptions &options) {
   // In front of the pattern that takes all products.
-  patterns.add<GroupedMatmulPattern>(patterns.getContext(), /*benefit=*/2);
+  patterns.add<GroupedMatmulPattern>(patterns.getContext(), options,
+                                     /*benefit=*/2);
 }

@@ -38,9 +38,10 @@ constexpr int64_t kLoadBytes = 16;
 
 class ThreadProduct {
 public:
-  ThreadProduct(ImplicitLocOpBuilder &b, GroupedMatmulOp op)
+  ThreadProduct(ImplicitLocOpBuilder &b, GroupedMatmulOp op,
+                bool mayHaveFewRows)
       : b(b), emit(b, op.getComputeType()), op(op), inSize(op.getInSize()),
-        outSize(op.getOutSize()) {}
+        outSize(op.getOutSize()), mayHaveFewRows(mayHaveFewRows) {}
 
   void run();
 
@@ -52,6 +53,7 @@ private:
 
   Value emitExpert(Value row);
   void emitRow(Value row, llvm::function_ref<void(Row)> body);
+  Value emitIsMore(Row row, int64_t fewRows);
   Value readLhs(Value lhs, Value row, Value place);
   SmallVector<Value> emitSums(Row row, Value output);
   void finish(Row row, Value output, ArrayRef<Value> sums) {
@@ -59,7 +61,6 @@ private:
   }
 
   int64_t getVectorSize();
-  Value loadNeighbours(Value memref, ValueRange indices, int64_t size);
   void emitOutputs(Row row, Value firstOutput, int64_t count, int64_t size);
   void runInThread();
 
@@ -67,6 +68,7 @@ private:
   ThreadEmitter emit;
   GroupedMatmulOp op;
   int64_t inSize, outSize;
+  bool mayHaveFewRows;
 };
 
 /// The last expert that begins at or before the row, by halving.
@@ -94,6 +96,18 @@ void ThreadProduct::emitRow(Value row, llvm::function_ref<void(Row)> body) {
   emit.when(isRow, [&] { body({row, emitExpert(row)}); });
 }
 
+/// Whether the row's expert has more than so many.
+Value ThreadProduct::emitIsMore(Row row, int64_t fewRows) {
+  Value count = emit.dim(op.getInit(), 0);
+  if (Value offsets = op.getOffsets()) {
+    Value next = emit.add(row.expert, emit.index(1));
+    count = emit.sub(emit.loadIndex(offsets, next),
+                     emit.loadIndex(offsets, row.expert));
+  }
+  return arith::CmpIOp::create(b, arith::CmpIPredicate::ugt, count,
+                               emit.index(fewRows));
+}
+
 /// lhs at a row, scaled as the op has it.
 Value ThreadProduct::readLhs(Value lhs, Value row, Value place) {
   Value from = row;
@@ -102,11 +116,7 @@ Value ThreadProduct::readLhs(Value lhs, Value row, Value place) {
   Value value = emit.load(lhs, {from, place});
   if (!op.getRowScale())
     return value;
-  value = arith::MulFOp::create(b, value, emit.load(op.getRowScale(), row));
-  // The scaled row has the type of the row.
-  Type element = typeOf(lhs).getElementType();
-  return convertFloat(b, convertFloat(b, value, element),
-                      emit.getComputeType());
+  return scaleNumber(b, emit, lhs, value, emit.load(op.getRowScale(), row));
 }
 
 /// One sum for each weight.
@@ -145,19 +155,6 @@ int64_t ThreadProduct::getVectorSize() {
   return std::max<int64_t>(size, 1);
 }
 
-/// `size` neighbours in the compute type; a scalar if it is one.
-Value ThreadProduct::loadNeighbours(Value memref, ValueRange indices,
-                                    int64_t size) {
-  if (size == 1)
-    return emit.load(memref, indices);
-  Type element = typeOf(memref).getElementType();
-  int64_t bytes = size * element.getIntOrFloatBitWidth() / 8;
-  Value loaded = vector::LoadOp::create(
-      b, VectorType::get({size}, element), memref, indices,
-      /*nontemporal=*/false, llvm::MaybeAlign(bytes));
-  return convertFloat(b, loaded, emit.getComputeType());
-}
-
 /// `count` outputs of a row from `firstOutput` on.
 void ThreadProduct::emitOutputs(Row row, Value firstOutput, int64_t count,
                                 int64_t size) {
@@ -173,10 +170,11 @@ void ThreadProduct::emitOutputs(Row row, Value firstOutput, int64_t count,
   auto loop = scf::ForOp::create(
       b, emit.index(0), emit.index(inSize), emit.index(size), zeros,
       [&](OpBuilder &, Location, Value place, ValueRange carried) {
-        Value x = loadNeighbours(op.getLhs()[0], {row.number, place}, size);
+        Value x =
+            loadNeighbours(b, emit, op.getLhs()[0], {row.number, place}, size);
         SmallVector<Value> sums(carried);
         for (auto [sum, output] : llvm::zip(sums, outputs)) {
-          Value w = loadNeighbours(op.getWeights()[0],
+          Value w = loadNeighbours(b, emit, op.getWeights()[0],
                                    {row.expert, output, place}, size);
           for (int64_t i = 0; i < size; ++i)
             sum = emit.multiplyAdd(at(x, i), at(w, i), sum);
@@ -227,30 +225,37 @@ void ThreadProduct::runInThread() {
 void ThreadProduct::run() {
   if (op->getParentOfType<scf::ForallOp>())
     return runInThread();
+  int64_t fewRows = mayHaveFewRows ? emitFewRows(b, op) : 0;
   emit.threads(
       op, {emit.dim(op.getInit(), 0), emit.index(outSize)}, [&](ValueRange at) {
         Value output = at[1];
-        emitRow(at[0],
-                [&](Row row) { finish(row, output, emitSums(row, output)); });
+        emitRow(at[0], [&](Row row) {
+          emit.when(emitIsMore(row, fewRows),
+                    [&] { finish(row, output, emitSums(row, output)); });
+        });
       });
 }
 
 struct GroupedMatmulPattern : public OpRewritePattern<GroupedMatmulOp> {
-  using OpRewritePattern::OpRewritePattern;
+  GroupedMatmulPattern(MLIRContext *context, const ProductOptions &options)
+      : OpRewritePattern(context), options(options) {}
 
   LogicalResult matchAndRewrite(GroupedMatmulOp op,
                                 PatternRewriter &rewriter) const override {
     if (op->getNumResults() > 0)
       return rewriter.notifyMatchFailure(op, "is on tensors");
     ImplicitLocOpBuilder b(op.getLoc(), rewriter);
-    ThreadProduct(b, op).run();
+    ThreadProduct(b, op, options.mayHaveFewRows).run();
     rewriter.eraseOp(op);
     return success();
   }
+
+  ProductOptions options;
 };
 
 } // namespace
 
-void moe::populateGroupedMatmulToThreadsPatterns(RewritePatternSet &patterns) {
-  patterns.add<GroupedMatmulPattern>(patterns.getContext());
+void moe::populateGroupedMatmulToThreadsPatterns(
+    RewritePatternSet &patterns, const ProductOptions &options) {
+  patterns.add<GroupedMatmulPattern>(patterns.getContext(), options);
 }

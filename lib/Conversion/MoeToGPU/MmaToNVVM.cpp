@@ -24,14 +24,14 @@ using namespace mlir;
 
 namespace {
 
-/// The registers of a fragment: pairs, of bf16 as i32.
+/// The registers of a fragment: pairs of f16, all else as i32.
 SmallVector<Value> getRegisters(ImplicitLocOpBuilder &b, Value fragment) {
   auto type = cast<VectorType>(fragment.getType());
   auto word = VectorType::get({1}, b.getI32Type());
   SmallVector<Value> registers;
   for (int64_t i = 0; i < type.getDimSize(0); ++i) {
     Value pair = vector::ExtractOp::create(b, fragment, ArrayRef<int64_t>{i});
-    if (!type.getElementType().isBF16()) {
+    if (type.getElementType().isF16()) {
       registers.push_back(pair);
       continue;
     }
@@ -51,9 +51,10 @@ void convert(nvgpu::MmaSyncOp op) {
       sums.push_back(vector::ExtractOp::create(b, op.getMatrixC(),
                                                ArrayRef<int64_t>{i, j}));
   Type f32 = b.getF32Type();
-  NVVM::MMATypes element = op.getMatrixA().getType().getElementType().isBF16()
-                               ? NVVM::MMATypes::bf16
-                               : NVVM::MMATypes::f16;
+  Type number = op.getMatrixA().getType().getElementType();
+  NVVM::MMATypes element = number.isBF16()  ? NVVM::MMATypes::bf16
+                           : number.isF16() ? NVVM::MMATypes::f16
+                                            : NVVM::MMATypes::tf32;
   auto result = LLVM::LLVMStructType::getLiteral(
       b.getContext(), SmallVector<Type>(sums.size(), f32));
   ArrayAttr shape = op.getMmaShape();
@@ -70,10 +71,10 @@ void convert(nvgpu::MmaSyncOp op) {
                                                          NVVM::MMALayout::col});
   Value made = arith::ConstantOp::create(b, b.getZeroAttr(type));
   for (auto [place, sum] : llvm::enumerate(sums)) {
-    Value number = LLVM::ExtractValueOp::create(b, product, place);
+    Value own = LLVM::ExtractValueOp::create(b, product, place);
     int64_t at[] = {static_cast<int64_t>(place) / 2,
                     static_cast<int64_t>(place) % 2};
-    made = vector::InsertOp::create(b, number, made, at);
+    made = vector::InsertOp::create(b, own, made, at);
   }
   op.replaceAllUsesWith(made);
   op.erase();
@@ -85,7 +86,7 @@ struct MoeMmaToNVVM : public moe::impl::MoeMmaToNVVMPassBase<MoeMmaToNVVM> {
     getOperation()->walk([&](nvgpu::MmaSyncOp op) {
       Type element = op.getMatrixA().getType().getElementType();
       bool isF32 = cast<VectorType>(op.getType()).getElementType().isF32();
-      if (isF32 && (element.isBF16() || element.isF16()))
+      if (isF32 && (element.isBF16() || element.isF16() || element.isF32()))
         ops.push_back(op);
     });
     for (nvgpu::MmaSyncOp op : ops)

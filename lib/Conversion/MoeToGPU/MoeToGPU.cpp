@@ -11,6 +11,8 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Linalg/Transforms/Transforms.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -110,14 +112,20 @@ struct StructuredPattern : public OpInterfaceRewritePattern<linalg::LinalgOp> {
 
 struct ConvertMoeToGPU
     : public moe::impl::ConvertMoeToGPUPassBase<ConvertMoeToGPU> {
+  using ConvertMoeToGPUPassBase::ConvertMoeToGPUPassBase;
+
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
     patterns.add<ConstantPattern, CopyPattern, StructuredPattern>(
         &getContext());
     populateGroupToThreadsPatterns(patterns);
     populateCombineSlotsToThreadsPatterns(patterns);
-    populateGroupedMatmulToTensorCoresPatterns(patterns);
-    populateGroupedMatmulToThreadsPatterns(patterns);
+    ProductOptions options;
+    options.mayHaveFewRows = !batchInvariant;
+    options.mayRound = tf32;
+    populateGroupedMatmulToTensorCoresPatterns(patterns, options);
+    populateGroupedMatmulToThreadsPatterns(patterns, options);
+    populateGroupedOuterToTensorCoresPatterns(patterns, options);
     populateGroupedOuterToThreadsPatterns(patterns);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();

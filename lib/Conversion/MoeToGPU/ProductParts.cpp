@@ -9,8 +9,14 @@
 #include "ProductParts.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/IRMapping.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -24,6 +30,34 @@ static Value getBase(Value view) {
     view = op->getOperand(0);
   }
   return view;
+}
+
+/// Whether exp and quotients may be the hardware's approximations, of 2 units
+/// in the last place of f32: numbers of 16 bits have no use for more. Not for
+/// what a token's thread computes, where choices are made.
+static bool isApproximate(GroupedMatmulOp op) {
+  return isa<FunctionOpInterface>(op->getParentOp()) &&
+         typeOf(op.getLhs()[0]).getElementTypeBitWidth() == 16 &&
+         op.getComputeType().isF32();
+}
+
+/// An op of an epilogue as an approximation; null if it has none.
+static Value approximate(ImplicitLocOpBuilder &b, Operation *op) {
+  if (auto quotient = dyn_cast<arith::DivFOp>(op)) {
+    quotient.setFastmath(arith::FastMathFlags::afn);
+    return quotient;
+  }
+  auto exp = dyn_cast<math::ExpOp>(op);
+  if (!exp || !exp.getType().isF32())
+    return Value();
+  Value factor =
+      arith::ConstantOp::create(b, b.getF32FloatAttr(llvm::numbers::log2ef));
+  Value scaled = arith::MulFOp::create(b, exp.getOperand(), factor);
+  // math.exp2 would be a call of the device library.
+  auto power = LLVM::CallIntrinsicOp::create(
+      b, scaled.getType(), b.getStringAttr("llvm.nvvm.ex2.approx"), scaled);
+  exp.erase();
+  return power.getResult(0);
 }
 
 SmallVector<Value> moe::emitEpilogueValues(ImplicitLocOpBuilder &b,
@@ -41,8 +75,14 @@ SmallVector<Value> moe::emitEpilogueValues(ImplicitLocOpBuilder &b,
   Block &epilogue = op.getEpilogue().front();
   IRMapping mapping;
   mapping.map(epilogue.getArguments(), arguments);
-  for (Operation &inner : epilogue.without_terminator())
-    b.clone(inner, mapping);
+  bool mayApproximate = isApproximate(op);
+  for (Operation &inner : epilogue.without_terminator()) {
+    Operation *own = b.clone(inner, mapping);
+    if (!mayApproximate)
+      continue;
+    if (Value value = approximate(b, own))
+      mapping.map(inner.getResult(0), value);
+  }
   return llvm::map_to_vector(
       epilogue.getTerminator()->getOperands(),
       [&](Value yielded) { return mapping.lookupOrDefault(yielded); });
@@ -54,6 +94,39 @@ void moe::emitEpilogue(ImplicitLocOpBuilder &b, ThreadEmitter &emit,
   SmallVector<Value> values = emitEpilogueValues(b, emit, op, place, sums);
   for (auto [init, value] : llvm::zip(op.getInits(), values))
     emit.store(value, init, {place.row, place.output});
+}
+
+Value moe::loadNeighbours(ImplicitLocOpBuilder &b, ThreadEmitter &emit,
+                          Value memref, ValueRange indices, int64_t size) {
+  if (size == 1)
+    return emit.load(memref, indices);
+  Type element = typeOf(memref).getElementType();
+  int64_t bytes = size * element.getIntOrFloatBitWidth() / 8;
+  Value loaded = vector::LoadOp::create(
+      b, VectorType::get({size}, element), memref, indices,
+      /*nontemporal=*/false, llvm::MaybeAlign(bytes));
+  return convertFloat(b, loaded, emit.getComputeType());
+}
+
+Value moe::scaleNumber(ImplicitLocOpBuilder &b, ThreadEmitter &emit, Value lhs,
+                       Value number, Value scale) {
+  if (number.getType() != scale.getType())
+    scale = vector::BroadcastOp::create(b, number.getType(), scale);
+  Value scaled = arith::MulFOp::create(b, number, scale);
+  return convertFloat(b, convertFloat(b, scaled, typeOf(lhs).getElementType()),
+                      emit.getComputeType());
+}
+
+void moe::storePair(ImplicitLocOpBuilder &b, Value first, Value second,
+                    Value memref, ValueRange at) {
+  Type element = typeOf(memref).getElementType();
+  Value both = vector::FromElementsOp::create(
+      b, VectorType::get({2}, element),
+      ValueRange{convertFloat(b, first, element),
+                 convertFloat(b, second, element)});
+  vector::StoreOp::create(
+      b, both, memref, at, /*nontemporal=*/false,
+      llvm::MaybeAlign(element.getIntOrFloatBitWidth() / 4));
 }
 
 bool moe::isRowOfBlocks(Value view, int64_t size) {
@@ -80,6 +153,10 @@ bool moe::isRowOfBlocks(Value view, int64_t size) {
     }
   }
   return isa<BlockArgument>(getBase(view));
+}
+
+bool moe::isTensorCoreType(Type element, bool mayRound) {
+  return element.isBF16() || element.isF16() || (mayRound && element.isF32());
 }
 
 void moe::assertAligned(ImplicitLocOpBuilder &b, Operation *op, Value view,

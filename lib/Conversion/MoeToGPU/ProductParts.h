@@ -34,9 +34,30 @@ void emitEpilogue(ImplicitLocOpBuilder &b, ThreadEmitter &emit,
                   GroupedMatmulOp op, const ProductPlace &place,
                   ArrayRef<Value> sums);
 
+/// `size` neighbours in the compute type; a scalar if it is one. They lie at a
+/// multiple of their size.
+Value loadNeighbours(ImplicitLocOpBuilder &b, ThreadEmitter &emit, Value memref,
+                     ValueRange indices, int64_t size);
+
+/// A number of lhs, or a vector of them, times its row's scale; it has lhs's
+/// type before it is multiplied with a weight.
+Value scaleNumber(ImplicitLocOpBuilder &b, ThreadEmitter &emit, Value lhs,
+                  Value number, Value scale);
+
+/// Two neighbours of a row by one store, rounded to the memref's type.
+void storePair(ImplicitLocOpBuilder &b, Value first, Value second, Value memref,
+               ValueRange at);
+
 /// Whether every row begins a whole number of blocks of `size` elements behind
 /// the first number of its buffer, and lies contiguously.
 bool isRowOfBlocks(Value view, int64_t size);
+
+/// A kernel of its own for the experts of few rows. Returns how many rows it
+/// takes at most; 0 where there is none.
+int64_t emitFewRows(ImplicitLocOpBuilder &b, GroupedMatmulOp op);
+
+/// Whether tensor cores multiply numbers of a type; f32 is rounded to tf32.
+bool isTensorCoreType(Type element, bool mayRound);
 
 /// Asserts in front of everything that the argument behind a view, if it is
 /// one, is aligned: wide loads of a pointer that is not would trap.

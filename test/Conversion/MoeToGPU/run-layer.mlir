@@ -10,7 +10,7 @@
 // RUN: moe-opt %s --pass-pipeline='builtin.module(moe-to-routed{tile-size=1}, \
 // RUN:   func.func(moe-lower-to-grouped{panels=false}, \
 // RUN:     convert-moe-to-linalg{keep-primitives}),moe-to-buffers, \
-// RUN:   func.func(convert-moe-to-gpu),canonicalize,cse, \
+// RUN:   func.func(convert-moe-to-gpu{batch-invariant}),canonicalize,cse, \
 // RUN:   func.func(moe-split-host,moe-parallel-to-launch,test-launch-to-loops), \
 // RUN:   %{finish})' -o %t.gpu.mlir
 // RUN: %{run} %t.gpu.mlir > %t.gpu.txt
