@@ -53,7 +53,10 @@ typedef enum moe_compile_target {
   MOE_COMPILE_TARGET_CPU = 0,
   MOE_COMPILE_TARGET_ORACLE = 1, ///< The naive road; slow, and the judge.
   /// Kernels for NVIDIA's GPUs; a context needs one: moe_context_set_gpu.
-  MOE_COMPILE_TARGET_CUDA = 2
+  MOE_COMPILE_TARGET_CUDA = 2,
+  /// The same for the emulator, with buffers apart: what is read past the end
+  /// of one was never written.
+  MOE_COMPILE_TARGET_GPU_EMULATOR = 3
 } moe_compile_target;
 
 /// Filled by moe_compile_options_init, then changed field by field.

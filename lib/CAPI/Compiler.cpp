@@ -73,9 +73,9 @@ static std::optional<Failure> readOptions(const moe_compile_options *given,
     return refuse("options: a field is set that this library does not know");
   std::memcpy(&options, given, std::min(size, sizeof options));
   if (options.target < MOE_COMPILE_TARGET_CPU ||
-      options.target > MOE_COMPILE_TARGET_CUDA)
+      options.target > MOE_COMPILE_TARGET_GPU_EMULATOR)
     return refuse("options: there is no target " + Twine(options.target));
-  if (options.chip && options.target != MOE_COMPILE_TARGET_CUDA)
+  if (options.chip && options.target < MOE_COMPILE_TARGET_CUDA)
     return refuse("options: a chip is of target cuda");
   if (options.opt_level < 0 || options.opt_level > 3)
     return refuse("options: opt_level is " + Twine(options.opt_level) +
@@ -156,7 +156,8 @@ static std::optional<Failure> compile(StringRef source,
 
   CompileOptions compileOptions;
   constexpr CompileTarget kTargets[] = {
-      CompileTarget::cpu, CompileTarget::oracle, CompileTarget::cuda};
+      CompileTarget::cpu, CompileTarget::oracle, CompileTarget::cuda,
+      CompileTarget::gpuEmulator};
   compileOptions.target = kTargets[options.target];
   if (options.chip)
     compileOptions.gpu.chip = options.chip;

@@ -243,6 +243,10 @@ uint64_t runGroup(Warp &warp, Group group, uint64_t budget) {
     ++stats.warpInstructions;
     threads += unsigned(__builtin_popcount(lanes));
     ++stats.byClass[unsigned(inst.kind)];
+    if (!launch.counts.empty()) {
+      launch.counts[pc].reached += unsigned(__builtin_popcount(active));
+      launch.counts[pc].executed += unsigned(__builtin_popcount(lanes));
+    }
     if (inst.flow == Flow::Plain) {
       if (lanes)
         inst.run(warp, inst, lanes);

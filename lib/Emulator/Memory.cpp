@@ -122,6 +122,29 @@ std::string GlobalMemory::describe(uint64_t address) const {
          " bytes";
 }
 
+Snapshot GlobalMemory::save() const {
+  Snapshot snapshot;
+  for (const auto &own : allocations)
+    snapshot.pieces.push_back(
+        {own->begin, {own->data(), own->data() + own->bytes}, own->written});
+  return snapshot;
+}
+
+io::Status GlobalMemory::restore(const Snapshot &snapshot) {
+  bool fits = snapshot.pieces.size() == allocations.size();
+  for (size_t i = 0; fits && i < allocations.size(); ++i)
+    fits = snapshot.pieces[i].address == allocations[i]->begin &&
+           snapshot.pieces[i].bytes.size() == allocations[i]->bytes;
+  if (!fits)
+    return io::Error{"memory was allocated or released since it was saved"};
+  for (size_t i = 0; i < allocations.size(); ++i) {
+    const Snapshot::Piece &piece = snapshot.pieces[i];
+    std::copy(piece.bytes.begin(), piece.bytes.end(), allocations[i]->data());
+    allocations[i]->written = piece.written;
+  }
+  return io::Success();
+}
+
 void SharedMemory::reset(const Program &program, size_t dynamicBytes,
                          bool races) {
   size_t size = program.sharedEnd;

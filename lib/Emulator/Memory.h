@@ -51,6 +51,9 @@ public:
   /// What is near an address that no allocation holds, for a message.
   std::string describe(uint64_t address) const;
 
+  Snapshot save() const;
+  io::Status restore(const Snapshot &snapshot);
+
 private:
   Allocation *search(uint64_t address, size_t bytes);
   std::vector<std::unique_ptr<Allocation>> allocations; ///< By address.

@@ -100,6 +100,12 @@ io::Expected<size_t> Device::countUnwritten(uint64_t address,
   return size_t(std::count(begin, begin + std::ptrdiff_t(bytes), 0));
 }
 
+Snapshot Device::save() const { return memory->save(); }
+
+io::Status Device::restore(const Snapshot &snapshot) {
+  return memory->restore(snapshot);
+}
+
 //===----------------------------------------------------------------------===//
 // Launches
 //===----------------------------------------------------------------------===//
@@ -172,6 +178,8 @@ Device::launch(const Module &module, std::string_view kernel,
   launch.memory = memory.get();
   launch.params = &arguments;
   launch.matrixCounts.assign(program.names.size(), 0);
+  if (options.countLines)
+    launch.counts.resize(program.code.size());
   launch.firstBlock = blocksSoFar;
   // Numbers of blocks tell launches apart in the shadows of memory.
   blocksSoFar += uint32_t(options.grid.count());
@@ -184,6 +192,12 @@ Device::launch(const Module &module, std::string_view kernel,
   for (size_t i = 0; i < launch.matrixCounts.size(); ++i)
     if (launch.matrixCounts[i])
       result.statistics.matrix[program.names[i]] += launch.matrixCounts[i];
+  for (size_t i = 0; i < launch.counts.size(); ++i)
+    if (const LineCount &count = launch.counts[i]; count.reached) {
+      LineCount &line = result.lines[program.code[i].line];
+      line.reached += count.reached;
+      line.executed += count.executed;
+    }
   // The module may go before the device does.
   for (const ModuleVariable &variable : program.variables)
     memory->remove(reinterpret_cast<uint64_t>(variable.data));

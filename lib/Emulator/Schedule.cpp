@@ -40,6 +40,7 @@ void emulator::addReport(Warp &warp, const Inst &inst, ReportKind kind,
   if (inst.location >= 0)
     report.source = program.sources[size_t(inst.location)];
   launch.reports.push_back(std::move(report));
+  launch.stop |= launch.options.stopAtReport;
 }
 
 //===----------------------------------------------------------------------===//

@@ -43,6 +43,7 @@ struct Launch {
   std::map<std::pair<uint8_t, int>, size_t> reportIndex;
   Statistics stats;
   std::vector<uint64_t> matrixCounts; ///< By Inst::name.
+  std::vector<LineCount> counts; ///< By instruction, where they are wanted.
   uint64_t random = 0;
   uint32_t firstBlock = 1; ///< Number of block 0, across launches.
   bool stop = false;

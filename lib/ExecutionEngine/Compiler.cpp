@@ -73,6 +73,9 @@ bool moe::hasEntry(ModuleOp module) {
   });
 }
 
+/// More than a row of most layers, so that one index too far lands in it.
+static constexpr int64_t kEmulatorPadding = 4096;
+
 LogicalResult moe::lowerModule(ModuleOp module, const CompileOptions &options,
                                Stage last) {
   FallbackHandler fallbacks(module.getContext(), options.fallbackIsError);
@@ -85,11 +88,17 @@ LogicalResult moe::lowerModule(ModuleOp module, const CompileOptions &options,
     buildCPUPipeline(pm, options.pipeline, last);
     break;
   case CompileTarget::cuda:
+  case CompileTarget::gpuEmulator: {
     if (last != Stage::llvm)
-      return module.emitError("target cuda stops at no stage but llvm, not '")
+      return module.emitError("kernels stop at no stage but llvm, not '")
              << stringifyStage(last) << "'";
-    buildGPUEntryPipeline(pm, options.gpu);
+    GPUPipelineOptions gpu;
+    gpu.copyOptionValuesFrom(options.gpu);
+    if (options.target == CompileTarget::gpuEmulator)
+      gpu.padding = kEmulatorPadding;
+    buildGPUEntryPipeline(pm, gpu);
     break;
+  }
   }
   LogicalResult lowered = pm.run(module);
   // Whoever reads the result is owed a reason.

@@ -62,6 +62,7 @@ void moe::buildGPUKernels(OpPassManager &pm,
   pm.addPass(createCSEPass());
   MoePlanWorkspacePassOptions memory;
   memory.maxStackBytes = kPrivateBytes;
+  memory.padding = options.padding;
   pm.addPass(createMoePlanWorkspacePass(memory));
   MoeParallelToLaunchPassOptions launch;
   launch.threads = options.threads;

@@ -103,7 +103,7 @@ public:
 private:
   static constexpr std::string_view kWithValue[] = {
       "--entry",  "--arg",     "--out",    "--layout", "--dim",
-      "--target", "--threads", "--repeat", "--chip"};
+      "--target", "--threads", "--repeat", "--chip",   "--schedule"};
 
   static Status setOnce(const char *what, std::string &to,
                         std::string_view text) {
@@ -123,6 +123,8 @@ private:
       return parseNumber(name, text, 0, options.threads);
     if (name == "--repeat")
       return parseNumber(name, text, 1, options.repeat);
+    if (name == "--schedule")
+      return parseNumber<uint64_t>(name, text, 0, options.schedule);
     if (name == "--target") {
       for (const auto &[known, name] : kTargets)
         if (text == name) {
@@ -169,6 +171,8 @@ Expected<Options> moe::run::parseOptions(int argc, const char *const *argv) {
                  "gpu-emulator"};
   if (options.statistics && options.target != Target::GpuEmulator)
     return Error{"--statistics is of --target=gpu-emulator"};
+  if (options.schedule && options.target != Target::GpuEmulator)
+    return Error{"--schedule is of --target=gpu-emulator"};
   if (options.checkGradients && isGPU(options.target))
     return Error{"--check-gradients has no target " +
                  std::string(targetName(options.target))};
@@ -210,6 +214,8 @@ FILE is MLIR text or bytecode, or a shared library of moe-compile (.so).
   --check-gradients    compares the gradients of all floating-point arguments
                        with central differences, in f64, along a random
                        direction each; exit code 1 where one differs
+  --schedule=SEED      emulated warps and blocks run in an order by chance; 0
+                       (default) is in turn
   --statistics         prints what each emulated kernel executed: counts, no
                        times
   --json               prints the report as one JSON object

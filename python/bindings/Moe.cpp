@@ -116,8 +116,10 @@ Module::Module(nb::bytes source, const std::string &target,
   options.name = name.c_str();
   if (target == "oracle")
     options.target = MOE_COMPILE_TARGET_ORACLE;
-  else if (target == "cuda" || target == "gpu-emulator")
+  else if (target == "cuda")
     options.target = MOE_COMPILE_TARGET_CUDA;
+  else if (target == "gpu-emulator")
+    options.target = MOE_COMPILE_TARGET_GPU_EMULATOR;
   else if (target != "cpu")
     throwValueError("there is no target '" + target +
                     "'; expected 'cpu', 'oracle', 'cuda' or 'gpu-emulator'");

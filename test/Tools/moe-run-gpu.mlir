@@ -35,6 +35,12 @@
 // BOUND: "kernel": "layer_kernel", {{.*}}"modelled_bound": {"A100-SXM 80GB": {"microseconds": {{[0-9.e-]+}}, "limit": "memory", "units": {"memory": {{.*}}"H100-SXM 80GB"
 // RUN: not moe-run %s %{args} --statistics 2>&1 | FileCheck %s --check-prefix=COUNTLESS
 // COUNTLESS: moe-run: error: --statistics is of --target=gpu-emulator
+// RUN: moe-run %s %{args} --target=gpu-emulator --schedule=7 \
+// RUN:   --out=y=%t.seven.npy
+// RUN: cmp %t.gpu.npy %t.seven.npy
+// RUN: not moe-run %s %{args} --schedule=7 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=ORDERLESS
+// ORDERLESS: moe-run: error: --schedule is of --target=gpu-emulator
 // RUN: not moe-run %s %{args} --chip=sm_80 2>&1 | FileCheck %s --check-prefix=CPU
 // CPU: moe-run: error: --chip is of a GPU: it goes with --target=cuda or gpu-emulator
 // RUN: not moe-run %s %{args} --target=gpu 2>&1 | FileCheck %s --check-prefix=TARGET
@@ -44,7 +50,7 @@
 // RUN: not moe-compile %s --target=cuda --compile-to=grouped 2>&1 | FileCheck %s --check-prefix=STAGE
 // STAGE: error: target cuda stops at no stage; moe-opt --moe-to-gpu prints its kernels
 // RUN: not moe-compile %s --chip=sm_80 -o %t.o 2>&1 | FileCheck %s --check-prefix=CHIPLESS
-// CHIPLESS: error: --chip goes with --target=cuda
+// CHIPLESS: error: --chip goes with --target=cuda or gpu-emulator
 
 func.func @layer(%x: tensor<?x16xf32> {moe.name = "x"},
                  %router: tensor<8x16xf32> {moe.name = "router"},

@@ -50,7 +50,8 @@ static cl::opt<std::string>
 static cl::opt<std::string>
     targetName("target",
                cl::desc("cpu; oracle: the naive reference code; cuda: kernels "
-                        "for NVIDIA's GPUs, launched by the runtime"),
+                        "for NVIDIA's GPUs, launched by the runtime; "
+                        "gpu-emulator: the same with buffers apart"),
                cl::value_desc("target"), cl::init("cpu"), cl::cat(category));
 static cl::opt<std::string>
     chipName("chip", cl::desc("the GPU of target cuda, sm_80 (default), ..."),
@@ -175,16 +176,20 @@ static llvm::Error readOptions(Request &request) {
                     .Case("cpu", CompileTarget::cpu)
                     .Case("oracle", CompileTarget::oracle)
                     .Case("cuda", CompileTarget::cuda)
+                    .Case("gpu-emulator", CompileTarget::gpuEmulator)
                     .Default(std::nullopt);
   if (!target)
     return llvm::createStringError("there is no target '" + targetName +
-                                   "'; targets are cpu, oracle and cuda");
+                                   "'; targets are cpu, oracle, cuda and "
+                                   "gpu-emulator");
   request.compile.target = *target;
-  if (*target == CompileTarget::cuda && request.stage != Stage::llvm)
-    return llvm::createStringError("target cuda stops at no stage; moe-opt "
+  if (isGPU(*target) && request.stage != Stage::llvm)
+    return llvm::createStringError("target " + targetName +
+                                   " stops at no stage; moe-opt "
                                    "--moe-to-gpu prints its kernels");
-  if (!chipName.empty() && *target != CompileTarget::cuda)
-    return llvm::createStringError("--chip goes with --target=cuda");
+  if (!chipName.empty() && !isGPU(*target))
+    return llvm::createStringError("--chip goes with --target=cuda or "
+                                   "gpu-emulator");
   if (!chipName.empty())
     request.compile.gpu.chip = chipName;
   if (optLevel > 3)

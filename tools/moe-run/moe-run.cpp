@@ -102,8 +102,10 @@ static int runSource(const run::Options &options, moe_context *context) {
   run::CostFn cost = makeCostFunction(*layer);
 
   CompileOptions compile;
-  if (run::isGPU(options.target))
+  if (options.target == run::Target::Cuda)
     compile.target = CompileTarget::cuda;
+  else if (options.target == run::Target::GpuEmulator)
+    compile.target = CompileTarget::gpuEmulator;
   else if (options.target == run::Target::Oracle)
     compile.target = CompileTarget::oracle;
   if (!options.chip.empty())
@@ -135,7 +137,7 @@ static moe_gpu *openGPU(const run::Options &options, moe_context *context) {
   if (options.target == run::Target::Cuda)
     moe_gpu_open_cuda(context, /*device=*/0, &gpu);
   if (options.target == run::Target::GpuEmulator)
-    gpu = ::moe::emulator::createGPU();
+    gpu = ::moe::emulator::createGPU(options.schedule);
   return gpu;
 }
 

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Harness.h"
+#include <algorithm>
 
 using namespace moe::emulator;
 using namespace moe::emulator::test;
@@ -257,6 +258,33 @@ TEST_F(Engine, CountsSectorsAndBankPasses) {
   EXPECT_EQ(result.statistics.sharedPasses, 2u);
   EXPECT_EQ(result.statistics.sharedPassesIdeal, 1u);
   EXPECT_EQ(result.statistics.storeSectors, 4u);
+}
+
+TEST(Lines, CountThreadsThatComeAndThoseThatExecute) {
+  const std::string text = kernelText("", ".reg .pred %p1;\n.reg .b32 %r<2>;\n"
+                                          "mov.u32 %r1, %tid.x;\n"
+                                          "setp.lt.u32 %p1, %r1, 10;\n"
+                                          "@!%p1 bra END;\n"
+                                          "@%p1 mov.u32 %r1, 0;\nEND:\nret;");
+  auto module = load(text);
+  ASSERT_TRUE(module);
+  Device device;
+  LaunchOptions options = launchOptions({2}, {40});
+  LaunchResult result = launch(device, *module, "k", options, Arguments());
+  EXPECT_TRUE(result.lines.empty());
+  options.countLines = true;
+  result = launch(device, *module, "k", options, Arguments());
+  auto count = [&](const char *what) {
+    size_t at = text.find(what);
+    int line = 1 + int(std::count(text.begin(), text.begin() + long(at), '\n'));
+    return result.lines[line];
+  };
+  EXPECT_EQ(count("setp").reached, 80u);
+  EXPECT_EQ(count("setp").executed, 80u);
+  EXPECT_EQ(count("@!%p1").reached, 80u);
+  EXPECT_EQ(count("@!%p1").executed, 60u);
+  EXPECT_EQ(count("@%p1 mov").reached, 20u);
+  EXPECT_EQ(count("@%p1 mov").executed, 20u);
 }
 
 } // namespace

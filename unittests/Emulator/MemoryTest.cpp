@@ -249,4 +249,22 @@ TEST_F(Memory, AsyncCopyIsSeenByOthersAfterABarrier) {
   expectClean(run(body, {1}, {32}, ".shared .align 8 .b8 buffer[512];"));
 }
 
+TEST(Snapshots, GoBackToValuesAndToWhatWasWritten) {
+  Device device;
+  Buffer<uint32_t> values(device, std::vector<uint32_t>{1, 2, 3});
+  Buffer<uint32_t> empty(device, size_t(2));
+  Snapshot before = device.save();
+  ASSERT_EQ(before.pieces.size(), 2u);
+  ASSERT_TRUE(bool(device.fill(values.address, 0, 4)));
+  ASSERT_TRUE(bool(device.fill(empty.address, 0, 5)));
+  EXPECT_FALSE(device.save().pieces[0] == before.pieces[0] &&
+               device.save().pieces[1] == before.pieces[1]);
+  ASSERT_TRUE(bool(device.restore(before)));
+  EXPECT_EQ(values.read(), (std::vector<uint32_t>{1, 2, 3}));
+  EXPECT_EQ(*device.countUnwritten(empty.address, 8), 8u);
+  // Of other memory than there is now it is none.
+  ASSERT_TRUE(device.release(empty.address));
+  EXPECT_FALSE(bool(device.restore(before)));
+}
+
 } // namespace

@@ -246,11 +246,17 @@ def MoePlanWorkspacePass : Pass<"moe-plan-workspace", "::mlir::ModuleOp"> {
 
     A buffer whose size depends on data rather than on sizes is an error.
 
-    See test/Conversion/MoeToRuntime/plan-workspace.mlir.
+    With a padding, reading past the end of a buffer is reading what nobody has
+    written, which the emulator reports, and not the next buffer.
+
+    See test/Conversion/MoeToRuntime/plan-workspace.mlir and
+    plan-workspace-padding.mlir.
   }];
   let options = [
     Option<"maxStackBytes", "max-stack-bytes", "int64_t", "262144",
-           "largest buffer of a task on the stack">
+           "largest buffer of a task on the stack">,
+    Option<"padding", "padding", "int64_t", "0",
+           "bytes between two buffers, which nobody may touch">
   ];
   let statistics = [
     Statistic<"numPlanned", "num-planned", "buffers moved to the workspace">,

@@ -21,6 +21,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -83,13 +84,36 @@ struct LaunchOptions {
   bool checkRaces = true;
   bool checkGlobalRaces = true;
   bool checkWritten = true;
+  bool countLines = false; ///< Fills LaunchResult::lines.
+  bool stopAtReport = false;
+};
+
+/// How often an instruction came up, in threads.
+struct LineCount {
+  uint64_t reached = 0;  ///< Whatever its predicate.
+  uint64_t executed = 0; ///< With a predicate that holds, or without one.
 };
 
 struct LaunchResult {
   std::vector<Report> reports;
   Statistics statistics;
+  std::map<int, LineCount> lines; ///< By line of the PTX text.
   /// True when all threads came to their end.
   bool completed = false;
+};
+
+/// What all memory of a device holds at one time.
+struct Snapshot {
+  struct Piece {
+    uint64_t address = 0;
+    std::vector<uint8_t> bytes;
+    std::vector<uint8_t> written; ///< One flag a byte.
+    bool operator==(const Piece &other) const {
+      return address == other.address && bytes == other.bytes &&
+             written == other.written;
+    }
+  };
+  std::vector<Piece> pieces; ///< By address.
 };
 
 /// Memory that kernels see, and launches on it. Addresses are the host's own.
@@ -113,6 +137,11 @@ public:
   io::Status read(void *data, uint64_t address, size_t bytes) const;
   /// How many of the bytes have never been written.
   io::Expected<size_t> countUnwritten(uint64_t address, size_t bytes) const;
+
+  Snapshot save() const;
+  /// Goes back to what `save` found; fails where memory was allocated or
+  /// released since.
+  io::Status restore(const Snapshot &snapshot);
 
   /// Fails where the launch itself is wrong: no such kernel, sizes, arguments.
   /// `arguments` is laid out as KernelInfo::params says.

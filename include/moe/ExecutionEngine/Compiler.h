@@ -24,7 +24,14 @@
 namespace mlir::moe {
 
 /// Code of `cuda` is launched by the runtime on whatever GPU a context has.
-enum class CompileTarget { cpu, oracle, cuda };
+/// That of `gpuEmulator` is the same with its buffers apart, so that the
+/// emulator sees it when one is left.
+enum class CompileTarget { cpu, oracle, cuda, gpuEmulator };
+
+/// Whether a target's kernels run on what a context has for a GPU.
+inline bool isGPU(CompileTarget target) {
+  return target == CompileTarget::cuda || target == CompileTarget::gpuEmulator;
+}
 
 struct CompileOptions {
   CompileTarget target = CompileTarget::cpu;

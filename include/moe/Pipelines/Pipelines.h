@@ -52,6 +52,10 @@ struct GPUPipelineOptions : public PassPipelineOptions<GPUPipelineOptions> {
   Option<int64_t> threads{*this, "threads",
                           llvm::cl::desc("tokens in a block of the gating"),
                           llvm::cl::init(128)};
+  Option<int64_t> padding{
+      *this, "padding",
+      llvm::cl::desc("bytes between two buffers of the workspace"),
+      llvm::cl::init(0)};
   Option<bool> batchInvariant{
       *this, "batch-invariant",
       llvm::cl::desc("no row's result depends on how many its expert has"),

@@ -163,8 +163,9 @@ Value SizeBounds::findOfBuffer(Value buffer, int64_t dim, Operation *user) {
 
 class WorkspacePlan {
 public:
-  WorkspacePlan(func::FuncOp function, int64_t maxStackBytes)
-      : function(function), maxStackBytes(maxStackBytes) {}
+  WorkspacePlan(func::FuncOp function, int64_t maxStackBytes, int64_t padding)
+      : function(function), maxStackBytes(maxStackBytes),
+        padding(llvm::alignTo(padding, kAlignment)) {}
 
   LogicalResult run();
   int64_t numPlanned = 0, numOnStack = 0;
@@ -179,6 +180,7 @@ private:
 
   func::FuncOp function;
   int64_t maxStackBytes;
+  int64_t padding; ///< Bytes between two buffers.
 };
 
 /// The type of a task's buffer at its largest size.
@@ -416,6 +418,9 @@ LogicalResult WorkspacePlan::run() {
   SmallVector<std::pair<memref::AllocOp, Value>> places;
   for (memref::AllocOp alloc : planned) {
     ImplicitLocOpBuilder b(alloc.getLoc(), alloc);
+    if (padding > 0 && numPlanned > 0)
+      offset = arith::AddIOp::create(
+          b, offset, arith::ConstantIndexOp::create(b, padding));
     places.push_back({alloc, offset});
     offset = arith::AddIOp::create(b, offset, emitBytes(b, alloc));
     ++numPlanned;
@@ -442,7 +447,7 @@ struct MoePlanWorkspace
 
   void runOnOperation() override {
     for (func::FuncOp entry : getEntries(getOperation())) {
-      WorkspacePlan plan(entry, maxStackBytes);
+      WorkspacePlan plan(entry, maxStackBytes, padding);
       if (failed(plan.run()))
         return signalPassFailure();
       numPlanned += plan.numPlanned;

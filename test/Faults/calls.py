@@ -1,0 +1,152 @@
+# Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+# See LICENSE for license information.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Calls of layers, forward and backward, with their arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+for folder in (ROOT / "examples", ROOT / "python" / "tests"):
+    sys.path.insert(0, str(folder))
+
+import moe_mlir  # noqa: E402
+from common import layer_text  # noqa: E402
+from common.layers import ROUTERS, Sizes  # noqa: E402
+
+Arrays = dict[str, np.ndarray]
+BF16 = {"x_dtype": "bf16", "weight_dtype": "bf16", "router_dtype": "bf16"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """An entry of a source and what it is called with."""
+
+    source: str
+    entry: str
+    arrays: Arrays
+    dims: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def run(words: list[str], text: str | None = None) -> str:
+    """What a command prints; its errors where it fails."""
+    done = subprocess.run(
+        words, input=text, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"{words[0]} failed ({done.returncode}): {done.stderr.strip()}"
+        )
+    return done.stdout
+
+
+def example(
+    name: str, tokens: int, change: Callable[[Arrays], None], **keys: object
+) -> Call:
+    """The layer of `moe-compile --example` with other keys."""
+    command = ["moe-compile", "--example", name, "-o", "-"]
+    for key, value in {"name": "layer", **keys}.items():
+        command += ["--set", f"{key}={value}"]
+    source = run(command)
+    layer = moe_mlir.compile(source, target="cpu", threads=1)
+    rng = np.random.default_rng(3)
+    arrays = {}
+    for argument in layer.inputs:
+        shape = tuple(
+            n if isinstance(n, int) else tokens for n in argument.shape
+        )
+        if argument.dtype.startswith("int"):
+            arrays[argument.name] = np.zeros(shape, argument.dtype)
+            continue
+        scale = 1.0 if argument.name == "x" else shape[-1] ** -0.5
+        numbers = scale * rng.standard_normal(shape)
+        arrays[argument.name] = numbers.astype(np.float32)
+    change(arrays)
+    return Call(source, "layer", arrays)
+
+
+def router_arrays(name: str, s: Sizes, training: bool) -> Arrays:
+    """Arguments of a layer of the examples, some sequences of it."""
+    router = ROUTERS[name]
+    rng = np.random.default_rng(5)
+    tokens = s.batch * s.length
+    arrays = {
+        key: rng.standard_normal((tokens, s.width))
+        for key in ("x", "query", "key")
+    }
+    for key, shape in router.weight_shapes(s).items():
+        scale = shape[-1] ** -0.5 if shape else 1.0
+        arrays[key] = scale * rng.standard_normal(shape)
+    arrays = {key: np.asarray(a, np.float32) for key, a in arrays.items()}
+    arrays["groups"] = np.arange(0, tokens + 1, s.length, dtype=np.int32)
+    arrays["random"] = np.array([5, 1, 2**32 - 20], np.int64)
+    return {key: arrays[key] for key in router.arguments(training)}
+
+
+def forward(name: str, sizes: Sizes) -> Call:
+    """The evaluation of a router's layer."""
+    router = ROUTERS[name]
+    source = layer_text.source(router, sizes, training=False)
+    dims = {}
+    if router.chooser == "experts":
+        taken = router.sequence_slots(sizes) // sizes.experts
+        dims["C"] = taken * sizes.batch
+    return Call(source, name, router_arrays(name, sizes, False), dims)
+
+
+def backward(name: str, sizes: Sizes) -> Call:
+    """The backward of its training layer, on what a CPU's forward saved."""
+    router = ROUTERS[name]
+    source = layer_text.source(router, sizes, training=True)
+    wrt = list(router.learned())
+    layer = moe_mlir.compile_gradients(
+        source, wrt=wrt, target="cpu", threads=1
+    )
+    results, saved = layer.forward(**router_arrays(name, sizes, True))
+    rng = np.random.default_rng(7)
+    arrays = {**saved.inputs, **saved.residuals}
+    for key, value in results.items():
+        arrays[f"d_{key}"] = rng.standard_normal(value.shape).astype(np.float32)
+    both = run(["moe-opt", f"--moe-generate-vjp=wrt={','.join(wrt)}"], source)
+    return Call(both, f"{name}_bwd", arrays)
+
+
+def layouts_of(source: str) -> dict[str, str]:
+    """The layouts that arguments have, by name: files do not say."""
+    found = {}
+    for facts in re.findall(r"\{([^{}]*moe\.layout[^{}]*)\}", source):
+        name = re.search(r'moe\.name = "(\w+)"', facts)
+        layout = re.search(r"moe\.layout = (#moe\.layout<[^<>]*>)", facts)
+        if name and layout:
+            found[name[1]] = layout[1]
+    return found
+
+
+def save_arguments(call: Call, folder: pathlib.Path) -> list[str]:
+    """The words that give a call's arguments and sizes to moe-run."""
+    words = [f"--dim={name}={size}" for name, size in call.dims.items()]
+    for name, array in call.arrays.items():
+        path = folder / f"{name}.npy"
+        np.save(path, array)
+        words.append(f"--arg={name}={path}")
+    for name, layout in layouts_of(call.source).items():
+        if name in call.arrays:
+            words.append(f"--layout={name}={layout}")
+    return words
+
+
+def compile_library(call: Call, folder: pathlib.Path) -> pathlib.Path:
+    """A call's layer as the emulator wants it."""
+    source, library = folder / "layer.mlir", folder / "layer.so"
+    source.write_text(call.source, encoding="utf-8")
+    words = ["moe-compile", str(source), "--target=gpu-emulator"]
+    run([*words, "-o", str(library)])
+    return library
