@@ -68,17 +68,22 @@ Recorder::Recorder() : moe_gpu() {
     return MOE_OK;
   };
   release = [](moe_gpu *, void *) {};
-  write = [](moe_gpu *gpu, void *to, const void *from, uint64_t bytes) -> int {
+  write = [](moe_gpu *gpu, void *, void *to, const void *from,
+             uint64_t bytes) -> int {
     auto status = own(gpu).device.write(addressOf(to), from, bytes);
     return status ? MOE_OK : own(gpu).refuse(status.message());
   };
-  read = [](moe_gpu *gpu, void *to, const void *from, uint64_t bytes) -> int {
+  read = [](moe_gpu *gpu, void *, void *to, const void *from,
+            uint64_t bytes) -> int {
     auto status = own(gpu).device.read(to, addressOf(from), bytes);
     return status ? MOE_OK : own(gpu).refuse(status.message());
   };
-  launch = [](moe_gpu *gpu, const moe_launch *kernel) {
+  launch = [](moe_gpu *gpu, void *, const moe_launch *kernel) {
     return own(gpu).run(*kernel);
   };
+  // All is done when it is asked for, on any stream.
+  synchronize = [](moe_gpu *, void *) -> int { return MOE_OK; };
+  order = [](moe_gpu *, void *, void *) -> int { return MOE_OK; };
   error = [](moe_gpu *gpu) -> const char * { return own(gpu).message.c_str(); };
   destroy = [](moe_gpu *) {};
 }

@@ -29,7 +29,7 @@
 // COUNTS: kernel launches instructions
 // COUNTS: layer_kernel 1 {{[1-9][0-9]*}} 0 {{[1-9]}}
 // COUNTS: modelled bound in us, by limit A100-SXM 80GB H100-SXM 80GB
-// COUNTS: layer_kernel_4 memory 0.{{[0-9]+}} memory 0.{{[0-9]+$}}
+// COUNTS: layer_kernel_5 memory 0.{{[0-9]+}} memory 0.{{[0-9]+$}}
 // RUN: moe-run %s %{args} --target=gpu-emulator --statistics --json \
 // RUN:   | FileCheck %s --check-prefix=BOUND
 // BOUND: "kernel": "layer_kernel", {{.*}}"modelled_bound": {"A100-SXM 80GB": {"microseconds": {{[0-9.e-]+}}, "limit": "memory", "units": {"memory": {{.*}}"H100-SXM 80GB"
