@@ -102,21 +102,48 @@ def forward(name: str, sizes: Sizes) -> Call:
     return Call(source, name, router_arrays(name, sizes, False), dims)
 
 
-def backward(name: str, sizes: Sizes) -> Call:
-    """The backward of its training layer, on what a CPU's forward saved."""
-    router = ROUTERS[name]
-    source = layer_text.source(router, sizes, training=True)
-    wrt = list(router.learned())
+def backward_of(
+    source: str, entry: str, wrt: list[str], arrays: Arrays
+) -> Call:
+    """The backward of a layer, on what a CPU's forward saved."""
     layer = moe_mlir.compile_gradients(
         source, wrt=wrt, target="cpu", threads=1
     )
-    results, saved = layer.forward(**router_arrays(name, sizes, True))
+    given = {
+        argument.name: arrays[argument.name].astype(argument.dtype)
+        for argument in layer.inputs
+    }
+    results, saved = layer.forward(**given)
     rng = np.random.default_rng(7)
-    arrays = {**saved.inputs, **saved.residuals}
+    given = {**saved.inputs, **saved.residuals}
     for key, value in results.items():
-        arrays[f"d_{key}"] = rng.standard_normal(value.shape).astype(np.float32)
+        given[f"d_{key}"] = rng.standard_normal(value.shape).astype(np.float32)
+    # Files have no bf16; moe-run rounds what was rounded to itself.
+    for key, value in given.items():
+        if value.dtype.name == "bfloat16":
+            given[key] = value.astype(np.float32)
     both = run(["moe-opt", f"--moe-generate-vjp=wrt={','.join(wrt)}"], source)
-    return Call(both, f"{name}_bwd", arrays)
+    return Call(both, f"{entry}_bwd", given)
+
+
+def backward(name: str, sizes: Sizes) -> Call:
+    """The backward of a router's training layer."""
+    router = ROUTERS[name]
+    return backward_of(
+        layer_text.source(router, sizes, training=True),
+        name,
+        list(router.learned()),
+        router_arrays(name, sizes, True),
+    )
+
+
+def example_backward(
+    name: str, tokens: int, change: Callable[[Arrays], None], **keys: object
+) -> Call:
+    """The backward of such a layer, for all that are numbers."""
+    call = example(name, tokens, change, **keys)
+    wrt = [key for key, array in call.arrays.items() if array.dtype.kind == "f"]
+    return backward_of(call.source, call.entry, wrt, call.arrays)
 
 
 def layouts_of(source: str) -> dict[str, str]:

@@ -14,7 +14,15 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from calls import BF16, Arrays, Call, backward, example, forward
+from calls import (
+    BF16,
+    Arrays,
+    Call,
+    backward,
+    example,
+    example_backward,
+    forward,
+)
 from common.layers import Sizes
 
 # No multiple of a warp, a block or a chunk of tokens.
@@ -53,11 +61,30 @@ def spread_biases(arrays: Arrays) -> None:
     arrays["selection_bias"][:] = np.linspace(-0.4, 0.4, count)
 
 
-def spread_ids(arrays: Arrays) -> None:
-    """Ids of 150 experts, so that each has a row, and of few for the rest."""
-    ids = np.arange(arrays["indices"].size)
-    ids[150:] %= 8
-    arrays["indices"][:] = ids.reshape(-1, 2)
+def assign(arrays: Arrays, counts: list[int]) -> None:
+    """Ids that give each expert so many rows, one and the same never twice to
+    a token, in an order that is not theirs."""
+    ids = np.repeat(np.arange(len(counts)), counts)
+    half = ids.size // 2
+    pairs = np.stack([ids[:half], ids[half:]], 1)
+    assert pairs.shape == arrays["indices"].shape
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    arrays["indices"][:] = np.random.default_rng(4).permutation(pairs)
+
+
+# Few rows for every tenth expert, none for some of them, and more tiles than
+# blocks for the others; the last of them has two.
+MANY = [i // 10 % 5 if i % 10 == 3 else 5 for i in range(149)] + [72]
+# A row, four, some between, none, and one more than few.
+FEW = [1, 4, 3, 2, 0, 5, 3]
+
+
+def put_ends(arrays: Arrays) -> None:
+    """Infinities in the weights of an expert without rows, which nobody reads:
+    elsewhere what comes of them would hide faults of few rows."""
+    assign(arrays, FEW)
+    for name in ("gate_up", "down"):
+        arrays[name][FEW.index(0)] = np.inf
 
 
 def name_no_expert(arrays: Arrays) -> None:
@@ -97,9 +124,20 @@ CASES = [
     Case(
         "products of bf16, more tiles than blocks",
         lambda: example(
-            "layer", 100, spread_ids, experts=150, top_k=2, hidden=56,
-            inter=56, indices="true", **BF16,
+            "layer", sum(MANY) // 2, lambda a: assign(a, MANY), experts=150,
+            top_k=2, hidden=56, inter=56, indices="true", **BF16,
         ),
+    ),
+    Case(
+        "products of bf16, few rows",
+        lambda: example(
+            "layer", sum(FEW) // 2, put_ends,
+            **{**TENSOR, "experts": len(FEW), "indices": "true"},
+        ),
+    ),
+    Case(
+        "products of bf16, backward",
+        lambda: example_backward("layer", 140, fill_unevenly, **TENSOR),
     ),
     Case(
         "products of f32",

@@ -158,7 +158,8 @@ std::string featuresOf(const Work &work) {
   bool storesFlags = true;
   for (size_t i = work.kernel->body; i < work.kernel->end; ++i) {
     const std::string &line = work.image->lines[i];
-    for (const char *feature : {"mma.sync", "bar.sync", "st.global.b8"})
+    for (const char *feature :
+         {"mma.sync", "bar.sync", "shfl.sync.bfly", "st.global.b8"})
       if (line.find(feature) != line.npos && text.find(feature) == text.npos)
         text += feature + std::string(" ");
     storesFlags &= line.find("st.global") == line.npos ||

@@ -81,8 +81,9 @@ SmallVector<Value> ExpertScan::run(Value firstExpert, Value left,
   Value votes = NVVM::VoteSyncOp::create(b, b.getI32Type(), emit.id(-1), isIts,
                                          NVVM::VoteSyncKind::ballot);
   Value isFound = compare(arith::CmpIPredicate::ne, votes, emit.id(0));
+  // Of no votes nothing is asked.
   Value owner = LLVM::CountTrailingZerosOp::create(b, b.getI32Type(), votes,
-                                                   /*is_zero_poison=*/false);
+                                                   /*is_zero_poison=*/true);
   auto ofOwner = [&](Value value) {
     return shuffle(value, owner, gpu::ShuffleMode::IDX);
   };

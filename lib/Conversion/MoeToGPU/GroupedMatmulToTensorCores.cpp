@@ -15,7 +15,8 @@
 // in three or four stages, rows gathered where they are read; what is outside
 // of the expert, of the outputs or of D is zero. Stages are constants of the
 // code, so that places in them are computed once. Sums are f32 and in the order
-// of D, whatever the tile; the epilogue runs on registers.
+// of D, whatever the tile; the epilogue runs on registers. Outputs lie in a
+// stage in an order that gives a lane four neighbours, for one store.
 //
 //===----------------------------------------------------------------------===//
 
@@ -23,11 +24,13 @@
 #include "ProductParts.h"
 #include "TensorTile.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "moe/Dialect/Moe/Utils/BodyBuilder.h"
+#include <numeric>
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -38,6 +41,8 @@ constexpr int64_t kTileRows = 64;
 /// Of all weights together.
 constexpr int64_t kTileColumns = 128;
 constexpr int64_t kMostStages = 4;
+/// So many stages are code without a loop.
+constexpr int64_t kMostUnrolled = 16;
 /// Row tiles that are under way together; the others come after.
 constexpr int64_t kMostRowBlocks = 128;
 
@@ -85,6 +90,7 @@ private:
     SmallVector<std::pair<Value, Value>> lines; ///< Line, whether it counts.
   };
 
+  Value readThread();
   Value emitRowTiles();
   void emitTiles(Value firstTile, Value numTiles, Value step);
   void emitTile(Value expert, Value firstRow, Value end);
@@ -98,7 +104,10 @@ private:
   Value scaleRows(Value rows, ArrayRef<Value> scales);
   Sums multiply(const TileShape &shape, int64_t stage, ValueRange sums);
   Sums emitSteps(const TileShape &shape, ArrayRef<Source> sources);
-  void emitPair(const ProductPlace &place, ArrayRef<SmallVector<Value>> sums);
+  Value getOutput(const TilePanel &panel, int64_t copy);
+  void chooseStores();
+  void emitNeighbours(const ProductPlace &place,
+                      ArrayRef<SmallVector<Value>> sums);
   void emitResults(const TileShape &shape, Value expert, Value firstRow,
                    Value end, ValueRange sums);
   void findScales(const TileShape &shape, Value firstRow, Value end);
@@ -125,7 +134,8 @@ private:
   int64_t fewRows; ///< Experts with as many rows have another kernel.
   int64_t columns, numStages, numSteps;
   int64_t pieceSize, depth; ///< Numbers of a piece, and of D in a stage.
-  bool storesPairs = false; ///< Two neighbours of a result by one store.
+  /// Of a row's outputs a lane has so many neighbours, and stores so many.
+  int64_t numNeighbours = 4, storeSize = 1;
   Value firstColumn;
   SmallVector<TilePanel> panels; ///< Of each lhs, then of each weight.
   SmallVector<Value> rowScales;  ///< A lane's, two for each tile of rows.
@@ -143,6 +153,18 @@ Value TensorCoreProduct::emitRowTiles() {
 std::pair<Value, Value> TensorCoreProduct::clamp(Value place, Value limit) {
   Value counts = tile.less(place, limit);
   return {tile.select(counts, place, emit.sub(limit, emit.index(1))), counts};
+}
+
+/// The output whose weights a copy's line has. Of 16 outputs, a lane has 2 j
+/// and 2 j + 1 in each of two fragments of 8: let these be 4 j to 4 j + 3.
+Value TensorCoreProduct::getOutput(const TilePanel &panel, int64_t copy) {
+  Value line = tile.getLine(panel, copy);
+  Value fragment = tile.rem(tile.div(line, kMmaOutputs), 2);
+  Value lane = tile.rem(tile.div(line, 2), 4);
+  Value output = tile.times(tile.div(line, 2 * kMmaOutputs), 4);
+  output = tile.times(emit.add(output, lane), 2);
+  output = tile.times(emit.add(output, fragment), 2);
+  return emit.add(output, tile.rem(line, 2));
 }
 
 /// Rows that do not count are read as the last that does, and not kept.
@@ -174,7 +196,7 @@ TensorCoreProduct::findSources(const TileShape &shape, Value expert,
     } else {
       for (int64_t i = 0; i < outputs.panel.getCopies(); ++i)
         outputs.lines.push_back(
-            clamp(emit.add(firstColumn, tile.getLine(outputs.panel, i)),
+            clamp(emit.add(firstColumn, getOutput(outputs.panel, i)),
                   emit.index(outSize)));
     }
     sources.push_back(outputs);
@@ -275,77 +297,81 @@ TensorCoreProduct::Sums TensorCoreProduct::multiply(const TileShape &shape,
   return sums;
 }
 
-/// Starts what is needed a few steps later, if there is such a step.
+/// Starts what is needed a few steps later. A loop does not know whether there
+/// is such a step: its group may be empty.
 void TensorCoreProduct::startStep(ArrayRef<Source> sources, int64_t stage,
                                   Value step) {
   Value isStep = tile.less(step, emit.index(numSteps));
   std::optional<int64_t> known = getConstantIntValue(isStep);
-  if (!known)
-    emit.when(isStep, [&] { copyStage(sources, stage, step); });
-  else if (*known)
+  if (known && !*known)
+    return;
+  if (known)
     copyStage(sources, stage, step);
+  else
+    emit.when(isStep, [&] { copyStage(sources, stage, step); });
   tile.commit();
 }
 
 /// The sums over D, in its order.
 TensorCoreProduct::Sums TensorCoreProduct::emitSteps(const TileShape &shape,
                                                      ArrayRef<Source> sources) {
-  for (int64_t stage = 0; stage < numStages - 1; ++stage)
+  int64_t ahead = numStages - 1;
+  for (int64_t stage = 0; stage < ahead; ++stage)
     startStep(sources, stage, emit.index(stage));
-  auto emitStep = [&](int64_t stage, Value step, ValueRange sums) {
-    // All but the youngest groups have arrived, for this thread and, behind
-    // the barrier, for all; and nobody reads the stage that comes next.
-    tile.wait(numStages - 2);
-    startStep(sources, (stage + numStages - 1) % numStages,
-              tile.plus(step, numStages - 1));
+  auto emitStep = [&](int64_t stage, Value step, int64_t younger,
+                      ValueRange sums) {
+    // All but younger groups have arrived, for this thread and, behind the
+    // barrier, for all; and nobody reads the stage that comes next.
+    tile.wait(younger);
+    startStep(sources, (stage + ahead) % numStages, tile.plus(step, ahead));
     return multiply(shape, stage, sums);
   };
   Sums sums(place(shape, numWeights, 0, 0), tile.getZeroSum());
   int64_t rounds = numSteps / numStages;
-  if (rounds > 1)
+  int64_t inLoop = numSteps > kMostUnrolled ? rounds * numStages : 0;
+  if (inLoop > 0)
     sums = tile.loop(emit.index(0), emit.index(rounds), sums,
                      [&](Value round, ValueRange carried) {
                        Sums own(carried);
                        Value first = tile.times(round, numStages);
                        for (int64_t i = 0; i < numStages; ++i)
-                         own = emitStep(i, tile.plus(first, i), own);
+                         own = emitStep(i, tile.plus(first, i), ahead - 1, own);
                        return own;
                      });
-  for (int64_t step = rounds > 1 ? rounds * numStages : 0; step < numSteps;
-       ++step)
-    sums = emitStep(step % numStages, emit.index(step), sums);
+  // Groups are numbered as steps; the loop has started one for each of its own.
+  int64_t numGroups = std::max(numSteps, inLoop > 0 ? inLoop + ahead : 0);
+  for (int64_t step = inLoop; step < numSteps; ++step)
+    sums = emitStep(step % numStages, emit.index(step),
+                    std::min(ahead, numGroups - step) - 1, sums);
   return sums;
 }
 
-/// The results of two neighbours, the first of which has an even number.
-void TensorCoreProduct::emitPair(const ProductPlace &place,
-                                 ArrayRef<SmallVector<Value>> sums) {
-  auto placeOf = [&](int64_t i) -> ProductPlace {
-    return {place.row, place.expert, tile.plus(place.output, i)};
-  };
-  auto whenOutput = [&](Value output, llvm::function_ref<void()> body) {
+/// The results of a lane's neighbours, the first of which is a multiple.
+void TensorCoreProduct::emitNeighbours(const ProductPlace &place,
+                                       ArrayRef<SmallVector<Value>> sums) {
+  for (int64_t first = 0; first < numNeighbours; first += storeSize) {
+    auto store = [&] {
+      SmallVector<SmallVector<Value>> values(op.getInits().size());
+      for (int64_t i = first; i < first + storeSize; ++i) {
+        ProductPlace own{place.row, place.expert, tile.plus(place.output, i)};
+        SmallVector<Value> yielded =
+            emitEpilogueValues(b, emit, op, own, sums[i]);
+        for (auto [number, value] : llvm::enumerate(yielded))
+          values[number].push_back(value);
+      }
+      for (auto [own, init] : llvm::zip(values, op.getInits()))
+        storeNeighbours(b, own, init,
+                        {place.row, tile.plus(place.output, first)});
+    };
     if (outSize % columns == 0)
-      body();
+      store();
     else
-      emit.when(tile.less(output, emit.index(outSize)), body);
-  };
-  if (!storesPairs) {
-    for (int64_t i = 0; i < 2; ++i)
-      whenOutput(placeOf(i).output,
-                 [&] { emitEpilogue(b, emit, op, placeOf(i), sums[i]); });
-    return;
+      emit.when(tile.less(tile.plus(place.output, first), emit.index(outSize)),
+                store);
   }
-  whenOutput(place.output, [&] {
-    SmallVector<SmallVector<Value>> values;
-    for (int64_t i = 0; i < 2; ++i)
-      values.push_back(emitEpilogueValues(b, emit, op, placeOf(i), sums[i]));
-    for (auto [number, init] : llvm::enumerate(op.getInits()))
-      storePair(b, values[0][number], values[1][number], init,
-                {place.row, place.output});
-  });
 }
 
-/// A lane has two rows, 8 apart, and two neighbours of each 16 x 8 tile.
+/// A lane has two rows, 8 apart, and two numbers of each 16 x 8 tile.
 void TensorCoreProduct::emitResults(const TileShape &shape, Value expert,
                                     Value firstRow, Value end,
                                     ValueRange sums) {
@@ -353,20 +379,24 @@ void TensorCoreProduct::emitResults(const TileShape &shape, Value expert,
   Value laneRow =
       emit.add(emit.add(firstRow, getWarpRow(shape)), tile.div(lane, 4));
   Value laneColumn = emit.add(emit.add(firstColumn, getWarpColumn(shape)),
-                              tile.times(tile.rem(lane, 4), 2));
+                              tile.times(tile.rem(lane, 4), numNeighbours));
+  int64_t fragments = numNeighbours / 2;
+  auto getSums = [&](int64_t m, int64_t half, int64_t n) {
+    SmallVector<SmallVector<Value>> own(numNeighbours);
+    for (int64_t i = 0; i < numNeighbours; ++i)
+      for (int64_t weight = 0; weight < numWeights; ++weight)
+        own[i].push_back(vector::ExtractOp::create(
+            b, sums[place(shape, weight, m, n + i / 2)],
+            ArrayRef<int64_t>{half, i % 2}));
+    return own;
+  };
   for (int64_t m = 0; m < shape.getRowTiles(); ++m)
     for (int64_t half = 0; half < 2; ++half) {
       Value row = tile.plus(laneRow, m * kMmaRows + half * 8);
       emit.when(tile.less(row, end), [&] {
-        for (int64_t n = 0; n < shape.getColumnTiles(); ++n) {
-          SmallVector<SmallVector<Value>> own(2);
-          for (int64_t i = 0; i < 2; ++i)
-            for (int64_t weight = 0; weight < numWeights; ++weight)
-              own[i].push_back(
-                  vector::ExtractOp::create(b, sums[place(shape, weight, m, n)],
-                                            ArrayRef<int64_t>{half, i}));
-          emitPair({row, expert, tile.plus(laneColumn, n * kMmaOutputs)}, own);
-        }
+        for (int64_t n = 0; n < shape.getColumnTiles(); n += fragments)
+          emitNeighbours({row, expert, tile.plus(laneColumn, n * kMmaOutputs)},
+                         getSums(m, half, n));
       });
     }
 }
@@ -397,14 +427,32 @@ void TensorCoreProduct::emitTile(Value expert, Value firstRow, Value end) {
   auto emitOf = [&](int64_t height, int64_t warpsDown) {
     emitShape({height, columns, warpsDown}, expert, firstRow, end);
   };
+  Value thread = tile.getThread();
+  tile.setThread(readThread());
   either(
       isAtMost(32),
       [&] {
         either(isAtMost(16), [&] { emitOf(16, 1); }, [&] { emitOf(32, 1); });
       },
       [&] { emitOf(kTileRows, 2); });
+  tile.setThread(thread);
   // The next tile writes to stages that others may still read.
   gpu::BarrierOp::create(b);
+}
+
+/// The number of this thread, read where the code is. LLVM would take what
+/// depends on it alone, the addresses of all shapes, in front of the loop over
+/// tiles: constants would be additions there and not offsets of instructions,
+/// and each hold a register.
+Value TensorCoreProduct::readThread() {
+  auto read = LLVM::InlineAsmOp::create(
+      b, b.getI32Type(), /*operands=*/ValueRange(), "mov.u32 $0, %tid.x;", "=r",
+      /*has_side_effects=*/true, /*is_align_stack=*/false,
+      LLVM::TailCallKind::None, /*asm_dialect=*/nullptr,
+      /*operand_attrs=*/nullptr);
+  Value number =
+      arith::IndexCastUIOp::create(b, b.getIndexType(), read.getResult(0));
+  return tile.rem(number, kTileThreads);
 }
 
 /// The tiles first, first + step, .. of all experts' rows.
@@ -438,16 +486,27 @@ void TensorCoreProduct::emitTiles(Value first, Value numTiles, Value step) {
   });
 }
 
+/// Weights that lie the other way round come as pieces of outputs, which can't
+/// change places.
+void TensorCoreProduct::chooseStores() {
+  numNeighbours = op.getInOut() ? 2 : 4;
+  storeSize = std::gcd(numNeighbours, outSize);
+  auto fits = [&](Value init) { return isRowOfBlocks(init, storeSize); };
+  while (storeSize > 1 && !llvm::all_of(op.getInits(), fits))
+    storeSize /= 2;
+  if (storeSize == 1)
+    return;
+  for (Value init : op.getInits())
+    assertAligned(b, op, init,
+                  storeSize * typeOf(init).getElementTypeBitWidth() / 8);
+}
+
 void TensorCoreProduct::run() {
   for (ValueRange views :
        {ValueRange(op.getLhs()), ValueRange(op.getWeights())})
     for (Value view : views)
       assertAligned(b, op, view, kPieceBytes);
-  storesPairs = llvm::all_of(op.getInits(),
-                             [](Value init) { return isRowOfBlocks(init, 2); });
-  if (storesPairs)
-    for (Value init : op.getInits())
-      assertAligned(b, op, init, typeOf(init).getElementTypeBitWidth() / 4);
+  chooseStores();
   Type element = typeOf(op.getLhs()[0]).getElementType();
   SmallVector<Type> buffers(
       numLhs, TilePanel::getType(element, numStages, kTileRows, false));

@@ -33,6 +33,9 @@ constexpr int64_t kMostRows = 4;
 /// Of all weights together, a warp's.
 constexpr int64_t kWarpOutputs = 4;
 constexpr int64_t kLanes = 32;
+/// Where experts have more rows than those on average, most blocks would find
+/// nothing to do: there are fewer, of as many groups of outputs.
+constexpr int64_t kGroupsOfBlock = 8;
 
 class FewRowsProduct {
 public:
@@ -44,13 +47,19 @@ public:
   void run();
 
 private:
+  Value chooseBlocks(Value numRows);
   void emitRows(int64_t numRows);
+  void emitGroups(llvm::function_ref<void()> body);
   SmallVector<Value> loadPiece(Value memref, ValueRange at);
   SmallVector<Value> loadRow(Value lhs, int64_t row, Value place);
   SmallVector<Value> emitSums(int64_t numRows);
   Value addLanes(Value sum);
   void emitResults(int64_t numRows, ArrayRef<Value> sums);
 
+  /// Of outputs, one a block at a time.
+  int64_t getNumGroups() {
+    return llvm::divideCeil(op.getOutSize(), kTileWarps * numOutputs);
+  }
   int64_t place(int64_t row, int64_t output, int64_t weight) const {
     return (row * numOutputs + output) * numWeights + weight;
   }
@@ -61,7 +70,9 @@ private:
   GroupedMatmulOp op;
   int64_t size; ///< Neighbours that a lane reads at once.
   int64_t numWeights, numOutputs;
-  Value expert, begin, end, firstOutput;
+  Value expert, begin, end;
+  Value firstGroup, groupStep;      ///< Of outputs, a block's.
+  Value firstOutput;                ///< A warp's.
   SmallVector<Value> rows, sources; ///< Numbers, and where they are read.
 };
 
@@ -145,10 +156,11 @@ void FewRowsProduct::emitResults(int64_t numRows, ArrayRef<Value> sums) {
   }
   Value row = emit.add(begin, tile.div(lane, numOutputs));
   Value output = emit.add(firstOutput, tile.rem(lane, numOutputs));
-  Value isInside = tile.both(tile.less(row, end),
-                             tile.less(output, emit.index(op.getOutSize())));
-  isInside =
-      tile.both(isInside, tile.less(lane, emit.index(numRows * numOutputs)));
+  // Where there are rows, those of the lanes behind are past the expert's.
+  Value isRow = numRows == 1 ? tile.less(lane, emit.index(numOutputs))
+                             : tile.less(row, end);
+  Value isInside =
+      tile.both(isRow, tile.less(output, emit.index(op.getOutSize())));
   emit.when(isInside,
             [&] { emitEpilogue(b, emit, op, {row, expert, output}, own); });
 }
@@ -162,10 +174,33 @@ void FewRowsProduct::emitRows(int64_t numRows) {
     sources.push_back(op.getRows() ? emit.loadIndex(op.getRows(), rows.back())
                                    : rows.back());
   }
-  SmallVector<Value> sums = emitSums(numRows);
-  for (Value &sum : sums)
-    sum = addLanes(sum);
-  emitResults(numRows, sums);
+  emitGroups([&] {
+    SmallVector<Value> sums = emitSums(numRows);
+    for (Value &sum : sums)
+      sum = addLanes(sum);
+    emitResults(numRows, sums);
+  });
+}
+
+/// The groups of outputs of a block, one after the other.
+void FewRowsProduct::emitGroups(llvm::function_ref<void()> body) {
+  auto loop =
+      scf::ForOp::create(b, firstGroup, emit.index(getNumGroups()), groupStep);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(loop.getBody());
+  Value group =
+      emit.add(tile.times(loop.getInductionVar(), kTileWarps), tile.getWarp());
+  firstOutput = tile.times(group, numOutputs);
+  body();
+}
+
+/// How many blocks share the outputs of an expert.
+Value FewRowsProduct::chooseBlocks(Value numRows) {
+  int64_t numGroups = getNumGroups();
+  Value isDecoding =
+      tile.less(numRows, emit.index(kMostRows * op.getNumExperts() + 1));
+  return tile.select(isDecoding, emit.index(numGroups),
+                     emit.index(llvm::divideCeil(numGroups, kGroupsOfBlock)));
 }
 
 void FewRowsProduct::run() {
@@ -176,20 +211,18 @@ void FewRowsProduct::run() {
         assertAligned(b, op, view,
                       size * typeOf(view).getElementTypeBitWidth() / 8);
   Value one = emit.index(1), numRows = emit.dim(op.getInit(), 0);
-  int64_t outputs = kTileWarps * numOutputs;
   Value numBlocks = arith::MaxUIOp::create(
       b, arith::MinUIOp::create(b, numRows, emit.index(op.getNumExperts())),
       one);
-  auto launch = gpu::LaunchOp::create(
-      b, emit.index(llvm::divideCeil(op.getOutSize(), outputs)), numBlocks, one,
-      emit.index(kTileThreads), one, one);
+  auto launch = gpu::LaunchOp::create(b, chooseBlocks(numRows), numBlocks, one,
+                                      emit.index(kTileThreads), one, one);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToEnd(&launch.getBody().front());
   gpu::TerminatorOp::create(b);
   b.setInsertionPointToStart(&launch.getBody().front());
   tile.setThread(launch.getThreadIds().x);
-  firstOutput = emit.add(tile.times(launch.getBlockIds().x, outputs),
-                         tile.times(tile.getWarp(), numOutputs));
+  firstGroup = launch.getBlockIds().x;
+  groupStep = launch.getGridSize().x;
   Value isThere;
   if (op.getOffsets()) {
     ExpertTile own = findExpertTile(

@@ -171,7 +171,7 @@ void TensorCoreOuter::emitResults(ValueRange sums) {
                                              ArrayRef<int64_t>{half, i});
           };
           emit.when(tile.less(column, emit.index(numColumns)), [&] {
-            storePair(b, get(0), get(1), init, {expert, row, column});
+            storeNeighbours(b, {get(0), get(1)}, init, {expert, row, column});
           });
         }
       });

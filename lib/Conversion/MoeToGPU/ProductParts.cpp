@@ -42,21 +42,22 @@ static bool isApproximate(GroupedMatmulOp op) {
 }
 
 /// An op of an epilogue as an approximation; null if it has none.
-static Value approximate(ImplicitLocOpBuilder &b, Operation *op) {
-  if (auto quotient = dyn_cast<arith::DivFOp>(op)) {
-    quotient.setFastmath(arith::FastMathFlags::afn);
-    return quotient;
-  }
+static Value approximate(ImplicitLocOpBuilder &b, Operation *op,
+                         const IRMapping &mapping) {
+  if (auto quotient = dyn_cast<arith::DivFOp>(op))
+    return arith::DivFOp::create(b, mapping.lookupOrDefault(quotient.getLhs()),
+                                 mapping.lookupOrDefault(quotient.getRhs()),
+                                 arith::FastMathFlags::afn);
   auto exp = dyn_cast<math::ExpOp>(op);
   if (!exp || !exp.getType().isF32())
     return Value();
   Value factor =
       arith::ConstantOp::create(b, b.getF32FloatAttr(llvm::numbers::log2ef));
-  Value scaled = arith::MulFOp::create(b, exp.getOperand(), factor);
+  Value scaled = arith::MulFOp::create(
+      b, mapping.lookupOrDefault(exp.getOperand()), factor);
   // math.exp2 would be a call of the device library.
   auto power = LLVM::CallIntrinsicOp::create(
       b, scaled.getType(), b.getStringAttr("llvm.nvvm.ex2.approx"), scaled);
-  exp.erase();
   return power.getResult(0);
 }
 
@@ -76,13 +77,12 @@ SmallVector<Value> moe::emitEpilogueValues(ImplicitLocOpBuilder &b,
   IRMapping mapping;
   mapping.map(epilogue.getArguments(), arguments);
   bool mayApproximate = isApproximate(op);
-  for (Operation &inner : epilogue.without_terminator()) {
-    Operation *own = b.clone(inner, mapping);
-    if (!mayApproximate)
-      continue;
-    if (Value value = approximate(b, own))
+  for (Operation &inner : epilogue.without_terminator())
+    if (Value value =
+            mayApproximate ? approximate(b, &inner, mapping) : Value())
       mapping.map(inner.getResult(0), value);
-  }
+    else
+      b.clone(inner, mapping);
   return llvm::map_to_vector(
       epilogue.getTerminator()->getOperands(),
       [&](Value yielded) { return mapping.lookupOrDefault(yielded); });
@@ -117,16 +117,21 @@ Value moe::scaleNumber(ImplicitLocOpBuilder &b, ThreadEmitter &emit, Value lhs,
                       emit.getComputeType());
 }
 
-void moe::storePair(ImplicitLocOpBuilder &b, Value first, Value second,
-                    Value memref, ValueRange at) {
+void moe::storeNeighbours(ImplicitLocOpBuilder &b, ArrayRef<Value> numbers,
+                          Value memref, ValueRange at) {
   Type element = typeOf(memref).getElementType();
-  Value both = vector::FromElementsOp::create(
-      b, VectorType::get({2}, element),
-      ValueRange{convertFloat(b, first, element),
-                 convertFloat(b, second, element)});
+  SmallVector<Value> rounded = llvm::map_to_vector(
+      numbers, [&](Value number) { return convertFloat(b, number, element); });
+  if (rounded.size() == 1) {
+    memref::StoreOp::create(b, rounded.front(), memref, at);
+    return;
+  }
+  int64_t size = rounded.size();
+  Value all = vector::FromElementsOp::create(
+      b, VectorType::get({size}, element), rounded);
   vector::StoreOp::create(
-      b, both, memref, at, /*nontemporal=*/false,
-      llvm::MaybeAlign(element.getIntOrFloatBitWidth() / 4));
+      b, all, memref, at, /*nontemporal=*/false,
+      llvm::MaybeAlign(size * element.getIntOrFloatBitWidth() / 8));
 }
 
 bool moe::isRowOfBlocks(Value view, int64_t size) {

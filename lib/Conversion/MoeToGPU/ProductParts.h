@@ -44,9 +44,10 @@ Value loadNeighbours(ImplicitLocOpBuilder &b, ThreadEmitter &emit, Value memref,
 Value scaleNumber(ImplicitLocOpBuilder &b, ThreadEmitter &emit, Value lhs,
                   Value number, Value scale);
 
-/// Two neighbours of a row by one store, rounded to the memref's type.
-void storePair(ImplicitLocOpBuilder &b, Value first, Value second, Value memref,
-               ValueRange at);
+/// Neighbours of a row, or one number, by one store, rounded to the memref's
+/// type. They lie at a multiple of their size.
+void storeNeighbours(ImplicitLocOpBuilder &b, ArrayRef<Value> numbers,
+                     Value memref, ValueRange at);
 
 /// Whether every row begins a whole number of blocks of `size` elements behind
 /// the first number of its buffer, and lies contiguously.

@@ -15,8 +15,11 @@
 // INVARIANT:     workgroup
 // INVARIANT-NOT: gpu.shuffle xor
 
-// Two outputs of two weights a warp: 13 blocks across.
-// CHECK:      gpu.launch blocks({{.+}}) in (%{{.+}} = %c13{{[_0-9]*}}, {{.+}}) threads({{.+}}) in (%{{.+}} = %c128
+// Two outputs of two weights a warp: 13 groups across, each a block's where
+// experts have at most 4 rows on average, and 2 blocks otherwise.
+// CHECK:      %[[DECODES:.+]] = arith.cmpi ult, %{{.+}}, %c21{{[_0-9]*}}
+// CHECK:      %[[BLOCKS:.+]] = arith.select %[[DECODES]], %c13{{[_0-9]*}}, %c2{{[_0-9]*}}
+// CHECK:      gpu.launch blocks({{.+}}) in (%{{.+}} = %[[BLOCKS]], {{.+}}) threads({{.+}}) in (%{{.+}} = %c128
 // CHECK-NOT:    workgroup
 // The expert, by lanes.
 // CHECK:        gpu.shuffle up
@@ -26,15 +29,17 @@
 // CHECK:            memref.load %[[ROWS]]
 // CHECK-NOT:        memref.load %[[ROWS]]
 // CHECK:            scf.for
-// CHECK-COUNT-5:      vector.load
-// CHECK-NOT:          vector.load
-// CHECK-COUNT-20:   gpu.shuffle xor
+// CHECK:              scf.for
+// CHECK-COUNT-5:        vector.load
+// CHECK-NOT:            vector.load
+// CHECK-COUNT-20:     gpu.shuffle xor
 // Up to four rows.
 // CHECK:        } else {
 // CHECK-COUNT-4:    memref.load %[[ROWS]]
 // CHECK:            scf.for
-// CHECK-COUNT-8:      vector.load
-// CHECK-COUNT-80:   gpu.shuffle xor
+// CHECK:              scf.for
+// CHECK-COUNT-8:        vector.load
+// CHECK-COUNT-80:     gpu.shuffle xor
 
 // CHECK:      gpu.launch blocks({{.+}}) in (%{{.+}} = %c2{{[_0-9]*}}, {{.+}}) threads({{.+}}) in (%{{.+}} = %c128
 // CHECK-SAME:   workgroup(%[[A:.+]] : memref<4x64x32xbf16, #gpu.address_space<workgroup>>, %{{.+}} : memref<4x64x32xbf16, {{.+}}>, %{{.+}} : memref<4x64x32xbf16, {{.+}}>)
@@ -44,13 +49,14 @@
 // CHECK:          gpu.shuffle up
 // CHECK:          nvvm.vote.sync ballot
 // At most 16 rows: a tile of rows and two of outputs for each of two weights.
-// The row of a copy comes from the list.
+// The row of a copy comes from the list. What depends on the thread stays here.
+// CHECK:          llvm.inline_asm has_side_effects "mov.u32 $0, %tid.x;"
 // CHECK:          scf.if
 // CHECK:            scf.if
 // CHECK:              memref.load %[[ROWS]]
 // CHECK:              nvgpu.device_async_copy %[[X]]{{.+}}, %[[A]]{{.+}}, 8, %{{.+}} {bypassL1}
 // CHECK:              nvgpu.device_async_create_group
-// CHECK:              nvgpu.device_async_wait %{{.+}} {numGroups = 2 : i32}
+// CHECK:              nvgpu.device_async_wait %{{.+}} {numGroups = 1 : i32}
 // CHECK-NEXT:         gpu.barrier
 // CHECK:              nvgpu.ldmatrix %[[A]]
 // CHECK-COUNT-4:      nvgpu.mma.sync
@@ -59,17 +65,17 @@
 // CHECK:            } else {
 // More than 32: two tiles of rows and four of outputs.
 // CHECK:          } else {
-// CHECK:              nvgpu.device_async_wait %{{.+}} {numGroups = 2 : i32}
+// CHECK:              nvgpu.device_async_wait %{{.+}} {numGroups = 1 : i32}
 // CHECK-NEXT:         gpu.barrier
 // CHECK-COUNT-2:      nvgpu.ldmatrix %[[A]]
 // CHECK-COUNT-16:     nvgpu.mma.sync
 // CHECK-COUNT-2:      nvgpu.ldmatrix %[[A]]
 // CHECK-COUNT-16:     nvgpu.mma.sync
-// The epilogue, where rows and outputs are there, two outputs at a time.
+// The epilogue, where rows and outputs are there, four outputs at a time.
 // CHECK:            scf.if
 // CHECK:              scf.if
-// CHECK:                arith.mulf
-// CHECK:                vector.store
+// CHECK-COUNT-4:        arith.mulf
+// CHECK:                vector.store {{.+}}, vector<4xbf16>
 // CHECK:            gpu.barrier
 // CHECK:        gpu.terminator
 // CHECK-NOT:  moe.
@@ -125,22 +131,47 @@ func.func @in_out(%x: memref<?x16xf16>, %y: memref<?x16xf16>,
 
 // -----
 
-// Ten parts of D: eight in a loop of as many as there are stages, two behind.
+// Seventeen parts of D: sixteen in a loop of as many as there are stages, one
+// behind it, which waits for all that is under way and starts nothing.
 
 // CHECK-LABEL: func @deep
 // CHECK:      workgroup(
-// CHECK:      nvgpu.device_async_create_group
+// CHECK-COUNT-3: nvgpu.device_async_create_group
 // CHECK:      scf.for {{.+}} iter_args
-// CHECK-COUNT-4: nvgpu.device_async_wait
+// CHECK-COUNT-4: nvgpu.device_async_wait %{{.+}} {numGroups = 2 : i32}
 // CHECK:      scf.yield
-// CHECK:      nvgpu.device_async_wait
-// CHECK:      nvgpu.device_async_wait
+// CHECK-NOT:  nvgpu.device_async_create_group
+// CHECK:      nvgpu.device_async_wait %{{.+}} {numGroups = 2 : i32}
+// CHECK-NOT:  nvgpu.device_async_wait
+// CHECK-NOT:  nvgpu.device_async_create_group
+// CHECK:      vector.store
+func.func @deep(%x: memref<?x544xf16>, %w: memref<1x8x544xf16>,
+                %y: memref<?x8xf16>) {
+  moe.grouped_matmul %x weights(%w : memref<1x8x544xf16>)
+      outs(%y : memref<?x8xf16>) : memref<?x544xf16> {
+  ^bb0(%a: f32):
+    moe.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+// Three parts of D are code without a loop: the last wait is for all groups.
+
+// CHECK-LABEL: func @short
+// CHECK:      workgroup(
+// CHECK-COUNT-3: nvgpu.device_async_create_group
+// CHECK-NOT:  nvgpu.device_async_create_group
+// CHECK:      nvgpu.device_async_wait %{{.+}} {numGroups = 2 : i32}
+// CHECK:      nvgpu.device_async_wait %{{.+}} {numGroups = 1 : i32}
+// CHECK:      nvgpu.device_async_wait %{{.+}} {numGroups = 0 : i32}
 // CHECK-NOT:  nvgpu.device_async_wait
 // CHECK:      vector.store
-func.func @deep(%x: memref<?x320xf16>, %w: memref<1x8x320xf16>,
-                %y: memref<?x8xf16>) {
-  moe.grouped_matmul %x weights(%w : memref<1x8x320xf16>)
-      outs(%y : memref<?x8xf16>) : memref<?x320xf16> {
+func.func @short(%x: memref<?x96xf16>, %w: memref<1x8x96xf16>,
+                 %y: memref<?x8xf16>) {
+  moe.grouped_matmul %x weights(%w : memref<1x8x96xf16>)
+      outs(%y : memref<?x8xf16>) : memref<?x96xf16> {
   ^bb0(%a: f32):
     moe.yield %a : f32
   }

@@ -48,8 +48,8 @@ FORMS = {
     "separate": form(layout="orientation = out_in, pairing = separate"),
     "weighted input": form(weighs=False, weighs_input=True),
     "wide": form(hidden=136, inter=168),
-    # Ten parts of D: a loop and what is left behind it.
-    "deep": form(inter=320),
+    # More than sixteen parts of D: a loop and what is left behind it.
+    "deep": form(inter=568),
     "one piece": form(hidden=8, inter=8),
     "one step": form(hidden=32, inter=64, layout="orientation = in_out"),
 }  # fmt: skip
