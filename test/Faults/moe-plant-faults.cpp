@@ -142,13 +142,25 @@ std::string trimmed(const std::string &line) {
   return text;
 }
 
-/// The lines around one, this one as "*".
+/// The instructions and labels around one, this one as "*".
 std::string linesAround(const Work &work, size_t line) {
-  constexpr size_t kLines = 3;
-  std::string text;
-  for (size_t i = std::max(line, work.kernel->begin + kLines) - kLines;
-       i < std::min(line + kLines + 1, work.kernel->end); ++i)
-    text += i == line ? "* " : trimmed(work.image->lines[i]) + " ";
+  constexpr int kLines = 3;
+  auto isPlace = [&](size_t i) {
+    return trimmed(work.image->lines[i]).compare(0, 4, ".loc") == 0;
+  };
+  std::string text = "* ";
+  int left = kLines;
+  for (size_t i = line; left > 0 && i-- > work.kernel->begin;)
+    if (!isPlace(i)) {
+      text = trimmed(work.image->lines[i]) + " " + text;
+      --left;
+    }
+  left = kLines;
+  for (size_t i = line + 1; left > 0 && i < work.kernel->end; ++i)
+    if (!isPlace(i)) {
+      text += trimmed(work.image->lines[i]) + " ";
+      --left;
+    }
   return text;
 }
 
