@@ -30,10 +30,10 @@ from common.layers import ROUTERS, Sizes  # noqa: E402
 OBJECT = re.compile(r'assembly = "((?:[^"\\]|\\.)*)"')
 ESCAPE = re.compile(r"\\([0-9A-Fa-f]{2}|.)")
 # Three blocks of four warps; sm_120 has workgroup memory for two.
-TENSOR_REGISTERS = 168
+TENSOR_REGISTERS = {"sm_80": 168, "sm_90": 168, "sm_100": 168, "sm_120": 255}
 TENSOR_WARPS = {"sm_80": 12, "sm_90": 12, "sm_100": 12, "sm_120": 8}
 # Four such blocks.
-OTHER_REGISTERS = 128
+OTHER_REGISTERS = dict.fromkeys(CHIPS, 128)
 OTHER_WARPS = dict.fromkeys(CHIPS, 16)
 
 Keys = dict[str, object]
@@ -127,7 +127,7 @@ def count(report: Report, layer: Layer, ptxas: str) -> None:
                 continue
             report.add(
                 f"registers of {name}, {where}",
-                max(k.registers for k in own), "", most=registers,
+                max(k.registers for k in own), "", most=registers[chip],
             )  # fmt: skip
             report.add(
                 f"warps of {name}, {where}",

@@ -27,6 +27,7 @@
 // CHECK-NOT: .extern
 // CHECK: .visible .entry mixtral_kernel(
 // CHECK: .maxntid 128, 1, 1
+// CHECK-NEXT: .minnctapersm 4
 // CHECK-NOT: .local
 // CHECK-NOT: .shared
 // CHECK: ld.global.v4.b32

@@ -207,7 +207,9 @@ def MoeAttachNVVMTargetPass
   let summary = "the NVIDIA GPU that kernels are compiled for";
   let description = [{
     Gives every gpu.module the target of a chip, with a PTX version that fits
-    it. A chip that is not in the table is an error.
+    it, and its kernels the blocks that a multiprocessor is to have registers
+    for: 16 warps, or 8 or 12 of those with workgroup memory. A chip that is not
+    in the table is an error.
 
     See test/Pipelines/gpu-gate.mlir.
   }];

@@ -427,15 +427,12 @@ void TensorCoreProduct::emitTile(Value expert, Value firstRow, Value end) {
   auto emitOf = [&](int64_t height, int64_t warpsDown) {
     emitShape({height, columns, warpsDown}, expert, firstRow, end);
   };
-  Value thread = tile.getThread();
-  tile.setThread(readThread());
   either(
       isAtMost(32),
       [&] {
         either(isAtMost(16), [&] { emitOf(16, 1); }, [&] { emitOf(32, 1); });
       },
       [&] { emitOf(kTileRows, 2); });
-  tile.setThread(thread);
   // The next tile writes to stages that others may still read.
   gpu::BarrierOp::create(b);
 }
@@ -461,6 +458,7 @@ void TensorCoreProduct::emitTiles(Value first, Value numTiles, Value step) {
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(loop.getBody());
   Value number = loop.getInductionVar();
+  tile.setThread(readThread());
   if (!op.getOffsets()) {
     Value row = tile.times(number, kTileRows), end = emit.dim(op.getInit(), 0);
     Value isMore = arith::CmpIOp::create(b, arith::CmpIPredicate::ugt, end,
@@ -530,7 +528,6 @@ void TensorCoreProduct::run() {
        llvm::enumerate(launch.getWorkgroupAttributions()))
     panels.push_back(
         {buffer, op.getInOut() && static_cast<int64_t>(number) >= numLhs});
-  tile.setThread(launch.getThreadIds().x);
   firstColumn = tile.times(launch.getBlockIds().x, columns);
   emitTiles(launch.getBlockIds().y, tiles, launch.getGridSize().y);
 }

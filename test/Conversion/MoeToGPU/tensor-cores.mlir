@@ -43,14 +43,15 @@
 
 // CHECK:      gpu.launch blocks({{.+}}) in (%{{.+}} = %c2{{[_0-9]*}}, {{.+}}) threads({{.+}}) in (%{{.+}} = %c128
 // CHECK-SAME:   workgroup(%[[A:.+]] : memref<4x64x32xbf16, #gpu.address_space<workgroup>>, %{{.+}} : memref<4x64x32xbf16, {{.+}}>, %{{.+}} : memref<4x64x32xbf16, {{.+}}>)
-// The tile's expert, among those with more rows.
+// The tile's expert, among those with more rows. What depends on the thread
+// stays in the loop.
 // CHECK:        scf.for
+// CHECK:          llvm.inline_asm has_side_effects "mov.u32 $0, %tid.x;"
 // CHECK:          arith.cmpi sle, %{{.+}}, %c4_i32
 // CHECK:          gpu.shuffle up
 // CHECK:          nvvm.vote.sync ballot
 // At most 16 rows: a tile of rows and two of outputs for each of two weights.
-// The row of a copy comes from the list. What depends on the thread stays here.
-// CHECK:          llvm.inline_asm has_side_effects "mov.u32 $0, %tid.x;"
+// The row of a copy comes from the list.
 // CHECK:          scf.if
 // CHECK:            scf.if
 // CHECK:              memref.load %[[ROWS]]

@@ -137,7 +137,7 @@ def test_limits(name, chip):
             else (assembly.OTHER_REGISTERS, assembly.OTHER_WARPS)
         )
         assert kernel.spills == 0, kernel
-        assert kernel.registers <= registers, kernel
+        assert kernel.registers <= registers[chip], kernel
         assert kernel.warps(chip) >= warps[chip], kernel
 
 
