@@ -9,9 +9,9 @@
 //
 // A stable counting sort without atomics. Tokens come in chunks; a thread
 // counts one expert's assignments in one chunk, a thread an expert sums over
-// chunks, one thread over experts, and each token then finds its places: the
-// start of the expert, what earlier chunks have of it, and what its own chunk
-// has before it. Where experts choose, each counts its own row instead.
+// chunks, one thread over experts, and each assignment then finds its place:
+// the start of the expert, what earlier chunks have of it, and what its own
+// chunk has before it. Where experts choose, each counts its own row instead.
 //
 //===----------------------------------------------------------------------===//
 
@@ -126,46 +126,49 @@ void Grouping::place(Value at, Value token, Value row, Value column) {
   memref::StoreOp::create(b, weight, op.getWeightInit(), at);
 }
 
-/// A thread a token: where its assignments begin and where each one lies.
-/// table[c, e] is how many of expert e the chunks before c have.
+/// A thread an assignment: where it lies, and its token's last one where those
+/// of the next token begin. table[c, e] is how many of expert e the chunks
+/// before c have.
 void Grouping::placeTokens(Value table) {
-  emit.threads(op, {rows}, [&](ValueRange at) {
-    Value token = at[0], size = emit.index(kChunk);
+  emit.threads(op, {rows, columns}, [&](ValueRange at) {
+    Value token = at[0], column = at[1], size = emit.index(kChunk);
     Value chunk = arith::DivUIOp::create(b, token, size);
     Value start = emit.mul(chunk, size);
-    Value before = emit.loop(
+    Value id = loadId(token, column);
+    Value isOne = emit.isBelow(id, numExperts);
+    // Of the chunk, and of the token, up to this one.
+    auto upToHere = [&](Value init, llvm::function_ref<Value(Value)> counts) {
+      Value inChunk =
+          overIds(start, token, init, [&](Value, Value, Value id, Value count) {
+            return countIf(counts(id), count);
+          });
+      return emit.loop(
+          zero, column, inChunk,
+          [&](Value other, ValueRange count) -> SmallVector<Value> {
+            return {countIf(counts(loadId(token, other)), count[0])};
+          })[0];
+    };
+    Value slot = emit.loop(
         zero, numExperts, zero,
         [&](Value expert, ValueRange sum) -> SmallVector<Value> {
           return {emit.add(sum[0], emit.loadIndex(table, {chunk, expert}))};
         })[0];
-    before =
-        overIds(start, token, before, [&](Value, Value, Value id, Value count) {
-          return countIf(emit.isBelow(id, numExperts), count);
-        });
-    Value end = emit.loop(
-        zero, columns, before,
-        [&](Value column, ValueRange next) -> SmallVector<Value> {
-          Value id = loadId(token, column);
-          Value isOne = emit.isBelow(id, numExperts);
-          emit.when(isOne, [&] {
-            Value expert = arith::IndexCastOp::create(b, b.getIndexType(), id);
-            auto same = [&](Value, Value, Value other, Value count) {
-              return countIf(isEqual(other, id), count);
-            };
-            Value rank = overIds(start, token,
-                                 emit.loadIndex(table, {chunk, expert}), same);
-            rank = emit.loop(
-                zero, column, rank, [&](Value other, ValueRange count) {
-                  return SmallVector<Value>{
-                      countIf(isEqual(loadId(token, other), id), count[0])};
-                })[0];
-            Value to = emit.add(emit.loadIndex(offsets, expert), rank);
-            place(to, token, token, column);
-            emit.storeIndex(to, op.getSlotInit(), next[0]);
-          });
-          return {countIf(isOne, next[0])};
-        })[0];
-    emit.storeIndex(end, first, emit.add(token, one));
+    slot = upToHere(
+        slot, [&](Value other) { return emit.isBelow(other, numExperts); });
+    emit.when(isOne, [&] {
+      Value expert = arith::IndexCastOp::create(b, b.getIndexType(), id);
+      Value rank = upToHere(emit.loadIndex(table, {chunk, expert}),
+                            [&](Value other) { return isEqual(other, id); });
+      Value to = emit.add(emit.loadIndex(offsets, expert), rank);
+      place(to, token, token, column);
+      emit.storeIndex(to, op.getSlotInit(), slot);
+    });
+    Value next = emit.add(column, one);
+    Value isLast =
+        arith::CmpIOp::create(b, arith::CmpIPredicate::eq, next, columns);
+    emit.when(isLast, [&] {
+      emit.storeIndex(countIf(isOne, slot), first, emit.add(token, one));
+    });
   });
 }
 
