@@ -98,6 +98,15 @@ def count(report: Report, problem: Problem) -> Counts:
         where = f"{name}, {shape}"
         experts = experts.plus(add_product(report, where, kernel, fewest))
     rest = [k["statistics"] for k in kernels if not k["statistics"]["matrix"]]
+    # No other kernels sum over lanes; here they find that no expert is theirs.
+    few = [s for s in rest if s["classes"].get("shuffle")]
+    for statistics in few:
+        experts = experts.plus(Counts.of(statistics))
+    report.add(
+        f"warp instructions of {len(few)} kernels for few rows, {shape}",
+        sum(s["warp_instructions"] for s in few), "",
+    )  # fmt: skip
+    rest = [s for s in rest if s not in few]
     report.add(
         f"warp instructions of {len(rest)} other kernels, {shape}",
         sum(s["warp_instructions"] for s in rest), "",

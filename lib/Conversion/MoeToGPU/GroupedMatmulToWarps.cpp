@@ -35,7 +35,7 @@ constexpr int64_t kWarpOutputs = 4;
 constexpr int64_t kLanes = 32;
 /// Where experts have more rows than those on average, most blocks would find
 /// nothing to do: there are fewer, of as many groups of outputs.
-constexpr int64_t kGroupsOfBlock = 8;
+constexpr int64_t kGroupsOfBlock = 16;
 
 class FewRowsProduct {
 public:

@@ -16,9 +16,9 @@
 // INVARIANT-NOT: gpu.shuffle xor
 
 // Two outputs of two weights a warp: 13 groups across, each a block's where
-// experts have at most 4 rows on average, and 2 blocks otherwise.
+// experts have at most 4 rows on average, and one block otherwise.
 // CHECK:      %[[DECODES:.+]] = arith.cmpi ult, %{{.+}}, %c21{{[_0-9]*}}
-// CHECK:      %[[BLOCKS:.+]] = arith.select %[[DECODES]], %c13{{[_0-9]*}}, %c2{{[_0-9]*}}
+// CHECK:      %[[BLOCKS:.+]] = arith.select %[[DECODES]], %c13{{[_0-9]*}}, %c1{{[_0-9]*}}
 // CHECK:      gpu.launch blocks({{.+}}) in (%{{.+}} = %[[BLOCKS]], {{.+}}) threads({{.+}}) in (%{{.+}} = %c128
 // CHECK-NOT:    workgroup
 // The expert, by lanes.
