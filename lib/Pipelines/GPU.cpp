@@ -39,6 +39,7 @@ static void buildThreadStages(OpPassManager &pm) {
   pm.addNestedPass<func::FuncOp>(createMoeLowerToGroupedPass(products));
   ConvertMoeToLinalgPassOptions rest;
   rest.keepPrimitives = true;
+  rest.threads = true;
   pm.addNestedPass<func::FuncOp>(createConvertMoeToLinalgPass(rest));
   MoeVerifyStagePassOptions check;
   check.stage = stringifyStage(Stage::grouped).str();

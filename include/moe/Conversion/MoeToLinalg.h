@@ -38,6 +38,9 @@ void populateMoeToLinalgLossesPatterns(RewritePatternSet &patterns);
 
 /// All of the above.
 void populateMoeToLinalgPatterns(RewritePatternSet &patterns);
+/// In place of some of these, for GPUs: soft slots as parallel loops whose
+/// iterations make one number, or one column of a group.
+void populateSlotThreadPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe
 

@@ -59,7 +59,9 @@ def ConvertMoeToLinalgPass
   ];
   let options = [
     Option<"keepPrimitives", "keep-primitives", "bool", "false",
-           "leave the grouped primitives for another lowering">
+           "leave the grouped primitives for another lowering">,
+    Option<"threads", "threads", "bool", "false",
+           "soft slots as parallel loops of one number an iteration">
   ];
 }
 

@@ -130,7 +130,8 @@ Value LossEmitter::emitSquaredVariation(Value list, bool isUnbiased,
 Value LossEmitter::emitVariationGradient(Value list, bool isUnbiased,
                                          double eps, Value factor) {
   double divisor = getDivisor(isUnbiased);
-  auto [variance, mean] = emitVariance(list, divisor);
+  auto parts = emitVariance(list, divisor);
+  Value variance = parts.first, mean = parts.second;
   Value below = emitMeanSquare(mean, eps);
   Value pull = div(mul(variance, mean), mul(constant(width), below));
   Value scale = mul(constant(2.0), div(factor, below));

@@ -99,6 +99,8 @@ struct ConvertMoeToLinalg final
     target.markUnknownOpDynamicallyLegal([](Operation *) { return true; });
     RewritePatternSet patterns(context);
     populateMoeToLinalgPatterns(patterns);
+    if (threads)
+      populateSlotThreadPatterns(patterns);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       signalPassFailure();
