@@ -1,0 +1,178 @@
+//===- Threads.cpp - Parallel loops whose iterations share nothing --------===//
+//
+// Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
+// See LICENSE for license information.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Threads.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "moe/Dialect/Moe/Utils/EntryChecks.h"
+
+using namespace mlir;
+using namespace mlir::moe;
+using namespace mlir::moe::tolinalg;
+
+TokenGroups::TokenGroups(ImplicitLocOpBuilder &b, StringRef opName,
+                         Value offsets, Value numTokens)
+    : b(b), offsets(offsets), numTokens(numTokens) {
+  if (offsets)
+    emitGroupOffsetsCheck(b, opName, offsets, numTokens);
+  count = offsets ? emitSub(b, emitDim(b, offsets, 0), emitIndex(b, 1))
+                  : emitIndex(b, 1);
+}
+
+Value TokenGroups::getBegin(Value group) const {
+  return offsets ? emitReadIndex(b, offsets, group) : emitIndex(b, 0);
+}
+
+Value TokenGroups::getEnd(Value group) const {
+  return offsets ? emitReadIndex(b, offsets, emitAdd(b, group, emitIndex(b, 1)))
+                 : numTokens;
+}
+
+Value TokenGroups::getGroup(Value token) const {
+  Value zero = emitIndex(b, 0), one = emitIndex(b, 1);
+  if (!offsets)
+    return zero;
+  return emitLoop(
+      b, zero, count, zero,
+      [&](Value group, ValueRange before) -> SmallVector<Value> {
+        Value isBefore = arith::CmpIOp::create(b, arith::CmpIPredicate::ule,
+                                               getEnd(group), token);
+        Value next = emitAdd(b, before[0], one);
+        return {arith::SelectOp::create(b, isBefore, next, before[0])};
+      })[0];
+}
+
+namespace {
+
+/// Offsets and sizes of an iteration's part of a destination.
+struct Part {
+  SmallVector<OpFoldResult, 2> offsets, sizes;
+};
+
+} // namespace
+
+/// A parallel loop over disjoint parts of `dest`.
+static Value emitParts(ImplicitLocOpBuilder &b, ArrayRef<Value> counts,
+                       Value dest,
+                       llvm::function_ref<Part(ValueRange place)> range,
+                       llvm::function_ref<Value(ValueRange, Value)> body) {
+  SmallVector<OpFoldResult> ones(2, b.getIndexAttr(1));
+  auto loop = scf::ForallOp::create(
+      b, getAsOpFoldResult(ValueRange(counts)), dest,
+      /*mapping=*/std::nullopt, [&](OpBuilder &, Location, ValueRange args) {
+        ValueRange place = args.drop_back();
+        Part own = range(place);
+        Value part = tensor::ExtractSliceOp::create(b, args.back(), own.offsets,
+                                                    own.sizes, ones);
+        part = body(place, part);
+        auto parallel = scf::InParallelOp::create(b);
+        OpBuilder::InsertionGuard guard(b);
+        b.setInsertionPointToStart(parallel.getBody());
+        tensor::ParallelInsertSliceOp::create(b, part, args.back(), own.offsets,
+                                              own.sizes, ones);
+      });
+  return loop.getResult(0);
+}
+
+Value tolinalg::emitNumbers(
+    ImplicitLocOpBuilder &b, Value dest,
+    llvm::function_ref<Value(Value row, Value column)> number) {
+  Type element = getElementType(dest);
+  Value zero = emitIndex(b, 0);
+  OpFoldResult one = b.getIndexAttr(1);
+  return emitParts(
+      b, {emitDim(b, dest, 0), emitDim(b, dest, 1)}, dest,
+      [&](ValueRange place) -> Part {
+        return {{place[0], place[1]}, {one, one}};
+      },
+      [&](ValueRange place, Value part) {
+        Value value = number(place[0], place[1]);
+        if (isa<FloatType>(element))
+          value = emitConvert(b, value, element);
+        return emitWrite(b, value, part, {zero, zero});
+      });
+}
+
+Value tolinalg::emitRows(
+    ImplicitLocOpBuilder &b, Value dest,
+    llvm::function_ref<Value(Value row, Value part)> body) {
+  int64_t width = cast<RankedTensorType>(dest.getType()).getDimSize(1);
+  return emitParts(
+      b, {emitDim(b, dest, 0)}, dest,
+      [&](ValueRange place) -> Part {
+        return {{place[0], b.getIndexAttr(0)},
+                {b.getIndexAttr(1), b.getIndexAttr(width)}};
+      },
+      [&](ValueRange place, Value part) { return body(place[0], part); });
+}
+
+Value tolinalg::emitColumns(
+    ImplicitLocOpBuilder &b, const TokenGroups &groups, Value dest,
+    llvm::function_ref<Value(Value begin, Value end, Value column, Value part)>
+        body) {
+  return emitParts(
+      b, {groups.getCount(), emitDim(b, dest, 1)}, dest,
+      [&](ValueRange place) -> Part {
+        Value begin = groups.getBegin(place[0]);
+        Value count = emitSub(b, groups.getEnd(place[0]), begin);
+        return {{begin, place[1]}, {count, b.getIndexAttr(1)}};
+      },
+      [&](ValueRange place, Value part) {
+        Value begin = groups.getBegin(place[0]);
+        return body(begin, groups.getEnd(place[0]), place[1], part);
+      });
+}
+
+Value tolinalg::emitLive(ImplicitLocOpBuilder &b, Value mask, Value begin,
+                         Value end, Value init,
+                         llvm::function_ref<Value(Value at, Value so)> body) {
+  return emitLoop(b, begin, end, init, [&](Value at, ValueRange so) {
+    auto run = [&]() -> SmallVector<Value> { return {body(at, so[0])}; };
+    return mask ? emitIf(b, emitRead(b, mask, at), so, run) : run();
+  })[0];
+}
+
+Value tolinalg::emitSum(
+    ImplicitLocOpBuilder &b, FloatType compute, Value count,
+    llvm::function_ref<std::pair<Value, Value>(Value at)> factors) {
+  return emitLoop(b, emitIndex(b, 0), count, emitFloat(b, compute, 0.0),
+                  [&](Value at, ValueRange so) -> SmallVector<Value> {
+                    auto [x, y] = factors(at);
+                    return {math::FmaOp::create(b, emitConvert(b, x, compute),
+                                                emitConvert(b, y, compute),
+                                                so[0])};
+                  })[0];
+}
+
+Value tolinalg::emitShares(
+    ImplicitLocOpBuilder &b, FloatType compute, Value mask, Value begin,
+    Value end, llvm::function_ref<Value(Value at)> load, Value part,
+    llvm::function_ref<SmallVector<Value>(Value at)> place) {
+  auto loop = [&](Value init, llvm::function_ref<Value(Value, Value)> body) {
+    return emitLive(b, mask, begin, end, init, body);
+  };
+  auto read = [&](Value at) { return emitConvert(b, load(at), compute); };
+  Value largest =
+      loop(emitNegativeInfinity(b, compute), [&](Value at, Value so) -> Value {
+        return arith::MaximumFOp::create(b, so, read(at));
+      });
+  auto emitPower = [&](Value at) -> Value {
+    return math::ExpOp::create(b, arith::SubFOp::create(b, read(at), largest));
+  };
+  Value total =
+      loop(emitFloat(b, compute, 0.0), [&](Value at, Value so) -> Value {
+        return arith::AddFOp::create(b, so, emitPower(at));
+      });
+  return loop(part, [&](Value at, Value so) -> Value {
+    Value share = arith::DivFOp::create(b, emitPower(at), total);
+    return emitWrite(b, emitConvert(b, share, getElementType(part)), so,
+                     place(at));
+  });
+}
