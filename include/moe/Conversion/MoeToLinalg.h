@@ -41,6 +41,8 @@ void populateMoeToLinalgPatterns(RewritePatternSet &patterns);
 /// In place of some of these, for GPUs: soft slots as parallel loops whose
 /// iterations make one number, or one column of a group.
 void populateSlotThreadPatterns(RewritePatternSet &patterns);
+/// Expert choice likewise, by counting in place of a sort.
+void populateExpertChoiceThreadPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe
 

@@ -61,7 +61,8 @@ def ConvertMoeToLinalgPass
     Option<"keepPrimitives", "keep-primitives", "bool", "false",
            "leave the grouped primitives for another lowering">,
     Option<"threads", "threads", "bool", "false",
-           "soft slots as parallel loops of one number an iteration">
+           "soft slots and expert choice as parallel loops of one number an "
+           "iteration, for GPUs">
   ];
 }
 

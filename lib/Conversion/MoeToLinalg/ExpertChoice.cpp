@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "ExpertChoice.h"
 #include "CappedAssignment.h"
 #include "Lowering.h"
 #include "Patterns.h"
@@ -18,11 +19,43 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::tolinalg;
 
-namespace {
-
-Value emitIsToken(ImplicitLocOpBuilder &b, Value id) {
+Value tolinalg::emitIsToken(ImplicitLocOpBuilder &b, Value id) {
   return arith::CmpIOp::create(b, arith::CmpIPredicate::sge, id, emitI32(b, 0));
 }
+
+Value tolinalg::emitChoiceCapacity(ImplicitLocOpBuilder &b, RouteExpertsOp op,
+                                   Value count) {
+  auto router = cast<ExpertChoiceAttr>(op.getRouter());
+  Value capacity = getValueOrCreateConstantIndexOp(
+      b, b.getLoc(),
+      router.getCapacity().build(b, b.getLoc(), getAsOpFoldResult(count),
+                                 op.getLogits().getType().getDimSize(1),
+                                 /*numSlots=*/1));
+  return arith::MinUIOp::create(b, capacity, count);
+}
+
+void tolinalg::emitRoomCheck(ImplicitLocOpBuilder &b, RouteExpertsOp op) {
+  auto ids = op.getIds().getType();
+  bool isBound =
+      ids.isDynamicDim(1) ||
+      (!op.getGroupOffsets() && !op.getLogits().getType().isDynamicDim(0));
+  if (isBound)
+    return;
+  Value end = emitForGroups(
+      b, op.getOperationName(), op.getGroupOffsets(),
+      emitDim(b, op.getLogits(), 0), emitIndex(b, 0),
+      [&](Value, Value count, ValueRange so) -> SmallVector<Value> {
+        return {emitAdd(b, so[0], emitChoiceCapacity(b, op, count))};
+      })[0];
+  Value fits = arith::CmpIOp::create(b, arith::CmpIPredicate::ule, end,
+                                     emitIndex(b, ids.getDimSize(1)));
+  emitAssert(
+      b, fits,
+      Twine("moe.route_experts: an expert chooses more tokens than the ") +
+          Twine(ids.getDimSize(1)) + " slots of its result");
+}
+
+namespace {
 
 /// The number of experts that took each of some tokens, [T] as i32.
 Value emitCounts(ImplicitLocOpBuilder &b, Value ids, OpFoldResult numTokens) {
@@ -78,8 +111,6 @@ private:
 
   SmallVector<Value> emitGroup(Value begin, Value count, ValueRange carried);
   Value emitLiveCount(Value begin, Value count);
-  Value emitCapacity(Value count);
-  void emitRoomCheck();
   SmallVector<Value> emitColumn(Value expert, Value begin, Value count,
                                 Value scores, Value assignment,
                                 ValueRange slots, Value base, Value taken);
@@ -101,7 +132,7 @@ SmallVector<Value> ExpertChoice::emit() {
     scores = logits;
   else if (!isOverTokens())
     scores = emitSoftmax(b, logits, /*dim=*/1);
-  emitRoomCheck();
+  emitRoomCheck(b, op);
   SmallVector<Value> dests = emitDestinations(b, op);
   Value ids = emitFill(b, emitI32(b, -1), dests[0]);
   Value weights = emitFill(b, emitFloat(b, compute, 0.0),
@@ -124,7 +155,7 @@ SmallVector<Value> ExpertChoice::emit() {
 
 SmallVector<Value> ExpertChoice::emitGroup(Value begin, Value count,
                                            ValueRange carried) {
-  Value capacity = emitCapacity(count);
+  Value capacity = emitChoiceCapacity(b, op, count);
   Value base = carried[2], end = emitAdd(b, base, capacity);
   Value groupScores = isOverTokens()
                           ? emitSharesOverTokens(b, logits, mask, begin, count)
@@ -155,38 +186,6 @@ Value ExpertChoice::emitLiveCount(Value begin, Value count) {
                         b, b.getIndexType(), isLive);
                     return {emitAdd(b, carried[0], one)};
                   })[0];
-}
-
-/// The slots that an expert has for a group of tokens.
-Value ExpertChoice::emitCapacity(Value count) {
-  Value capacity = getValueOrCreateConstantIndexOp(
-      b, b.getLoc(),
-      router.getCapacity().build(b, b.getLoc(), getAsOpFoldResult(count),
-                                 numExperts, /*numSlots=*/1));
-  return arith::MinUIOp::create(b, capacity, count);
-}
-
-/// A C that is not the capacity rule's own bound may be too small. Checked in
-/// front of all groups, as an entry cannot leave a loop with an error.
-void ExpertChoice::emitRoomCheck() {
-  auto ids = op.getIds().getType();
-  bool isBound =
-      ids.isDynamicDim(1) ||
-      (!op.getGroupOffsets() && !op.getLogits().getType().isDynamicDim(0));
-  if (isBound)
-    return;
-  Value end = emitForGroups(
-      b, op.getOperationName(), op.getGroupOffsets(), emitDim(b, logits, 0),
-      emitIndex(b, 0),
-      [&](Value, Value count, ValueRange so) -> SmallVector<Value> {
-        return {emitAdd(b, so[0], emitCapacity(count))};
-      })[0];
-  Value fits = arith::CmpIOp::create(b, arith::CmpIPredicate::ule, end,
-                                     emitIndex(b, ids.getDimSize(1)));
-  emitAssert(
-      b, fits,
-      Twine("moe.route_experts: an expert chooses more tokens than the ") +
-          Twine(ids.getDimSize(1)) + " slots of its result");
 }
 
 /// The slots of one expert in one group, from `base` on.

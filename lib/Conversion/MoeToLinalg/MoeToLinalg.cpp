@@ -99,8 +99,10 @@ struct ConvertMoeToLinalg final
     target.markUnknownOpDynamicallyLegal([](Operation *) { return true; });
     RewritePatternSet patterns(context);
     populateMoeToLinalgPatterns(patterns);
-    if (threads)
+    if (threads) {
       populateSlotThreadPatterns(patterns);
+      populateExpertChoiceThreadPatterns(patterns);
+    }
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       signalPassFailure();
