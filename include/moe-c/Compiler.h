@@ -74,6 +74,11 @@ typedef struct moe_compile_options {
   const char *gradients_wrt;
   const char *gradients_save; ///< "minimal" (NULL) or "recompute".
   const char *chip;           ///< The GPU of target cuda, "sm_80" (NULL), ...
+  /// Not 0: f32 is multiplied as tf32, of 11 bits, on tensor cores of a GPU.
+  int32_t tf32;
+  /// Not 0: on a GPU no row's result depends on how many rows its expert has;
+  /// decoding is slower.
+  int32_t batch_invariant;
 } moe_compile_options;
 
 /// Sets the defaults: target cpu, level 3, this machine's processor. `size` is

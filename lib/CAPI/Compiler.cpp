@@ -77,6 +77,9 @@ static std::optional<Failure> readOptions(const moe_compile_options *given,
     return refuse("options: there is no target " + Twine(options.target));
   if (options.chip && options.target < MOE_COMPILE_TARGET_CUDA)
     return refuse("options: a chip is of target cuda");
+  if ((options.tf32 || options.batch_invariant) &&
+      options.target < MOE_COMPILE_TARGET_CUDA)
+    return refuse("options: tf32 and batch_invariant are of target cuda");
   if (options.opt_level < 0 || options.opt_level > 3)
     return refuse("options: opt_level is " + Twine(options.opt_level) +
                   ", expected 0 to 3");
@@ -161,6 +164,8 @@ static std::optional<Failure> compile(StringRef source,
   compileOptions.target = kTargets[options.target];
   if (options.chip)
     compileOptions.gpu.chip = options.chip;
+  compileOptions.gpu.tf32 = options.tf32 != 0;
+  compileOptions.gpu.batchInvariant = options.batch_invariant != 0;
   compileOptions.optLevel = static_cast<unsigned>(options.opt_level);
   if (options.cpu)
     compileOptions.cpu = options.cpu;

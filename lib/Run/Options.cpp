@@ -62,22 +62,11 @@ public:
   Options options;
 
   Status parseOne(std::string_view text) {
-    if (text == "-h" || text == "--help") {
-      options.help = true;
-      return Success();
-    }
-    if (text == "--json") {
-      options.json = true;
-      return Success();
-    }
-    if (text == "--statistics") {
-      options.statistics = true;
-      return Success();
-    }
-    if (text == "--check-gradients") {
-      options.checkGradients = true;
-      return Success();
-    }
+    for (const auto &[flag, member] : kFlags)
+      if (text == flag) {
+        options.*member = true;
+        return Success();
+      }
     if (text.empty() || text[0] != '-')
       return setOnce("FILE", options.file, text);
     size_t equals = text.find('=');
@@ -85,12 +74,14 @@ public:
     bool isKnown = false;
     for (std::string_view known : kWithValue)
       isKnown |= name == known;
-    if (name == "--json" || name == "--help" || name == "--check-gradients")
-      return Error{"option '" + std::string(name) + "' takes no value"};
+    for (const auto &[flag, member] : kFlags)
+      if (name == flag)
+        return Error{"option '" + std::string(name) + "' takes no value"};
     if (!isKnown) {
       std::vector<std::string> known(std::begin(kWithValue),
                                      std::end(kWithValue));
-      known.insert(known.end(), {"--check-gradients", "--json", "--help"});
+      for (const auto &[flag, member] : kFlags)
+        known.emplace_back(flag);
       return Error{"unknown option '" + std::string(name) + "'" +
                    io::suggestNames(name, known, "the options are ")};
     }
@@ -101,6 +92,14 @@ public:
   }
 
 private:
+  static constexpr std::pair<std::string_view, bool Options::*> kFlags[] = {
+      {"-h", &Options::help},
+      {"--help", &Options::help},
+      {"--json", &Options::json},
+      {"--statistics", &Options::statistics},
+      {"--check-gradients", &Options::checkGradients},
+      {"--tf32", &Options::tf32},
+      {"--batch-invariant", &Options::batchInvariant}};
   static constexpr std::string_view kWithValue[] = {
       "--entry",  "--arg",     "--out",    "--layout", "--dim",
       "--target", "--threads", "--repeat", "--chip",   "--schedule"};
@@ -169,6 +168,9 @@ Expected<Options> moe::run::parseOptions(int argc, const char *const *argv) {
   if (!options.chip.empty() && !isGPU(options.target))
     return Error{"--chip is of a GPU: it goes with --target=cuda or "
                  "gpu-emulator"};
+  if ((options.tf32 || options.batchInvariant) && !isGPU(options.target))
+    return Error{"--tf32 and --batch-invariant are of a GPU: they go with "
+                 "--target=cuda or gpu-emulator"};
   if (options.statistics && options.target != Target::GpuEmulator)
     return Error{"--statistics is of --target=gpu-emulator"};
   if (options.schedule && options.target != Target::GpuEmulator)
@@ -209,6 +211,9 @@ FILE is MLIR text or bytecode, or a shared library of moe-compile (.so).
                        cuda: an NVIDIA GPU; gpu-emulator: the same code, every
                        access checked, on this machine's processor
   --chip=NAME          the GPU that code is made for, sm_80 (default), ...
+  --tf32               f32 is multiplied as tf32, of 11 bits, on a GPU
+  --batch-invariant    on a GPU no row's result depends on how many rows its
+                       expert has
   --threads=N          threads; 0 (default) is one a core
   --repeat=N           measures N calls
   --check-gradients    compares the gradients of all floating-point arguments

@@ -72,7 +72,8 @@ public:
   /// saved.
   Module(nb::bytes source, const std::string &target, const std::string &name,
          const std::optional<std::array<std::string, 3>> &gradients,
-         const std::optional<std::string> &chip);
+         const std::optional<std::string> &chip, bool tf32,
+         bool batchInvariant);
 
   std::vector<std::string> entryNames() const {
     std::vector<std::string> names;
@@ -110,7 +111,8 @@ const std::shared_ptr<moe_gpu> &Module::getGPU(moe_context *context) {
 Module::Module(nb::bytes source, const std::string &target,
                const std::string &name,
                const std::optional<std::array<std::string, 3>> &gradients,
-               const std::optional<std::string> &chip) {
+               const std::optional<std::string> &chip, bool tf32,
+               bool batchInvariant) {
   moe_compile_options options;
   moe_compile_options_init(&options, sizeof options);
   options.name = name.c_str();
@@ -126,6 +128,8 @@ Module::Module(nb::bytes source, const std::string &target,
   isEmulated = target == "gpu-emulator";
   if (chip)
     options.chip = chip->c_str();
+  options.tf32 = tf32;
+  options.batch_invariant = batchInvariant;
   if (gradients) {
     options.gradients_of = (*gradients)[0].c_str();
     options.gradients_wrt = (*gradients)[1].c_str();
@@ -394,9 +398,9 @@ NB_MODULE(_moe, m) {
   nb::class_<Module>(m, "Module", "The compiled entries of one source.")
       .def(nb::init<nb::bytes, const std::string &, const std::string &,
                     const std::optional<std::array<std::string, 3>> &,
-                    const std::optional<std::string> &>(),
+                    const std::optional<std::string> &, bool, bool>(),
            "source"_a, "target"_a, "name"_a, "gradients"_a = nb::none(),
-           "chip"_a = nb::none())
+           "chip"_a = nb::none(), "tf32"_a = false, "batch_invariant"_a = false)
       .def_prop_ro("entries", &Module::entryNames)
       .def_ro("warnings", &Module::warnings);
 

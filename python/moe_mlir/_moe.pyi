@@ -18,6 +18,8 @@ class Module:
         name: str,
         gradients: tuple[str, str, str] | None = None,
         chip: str | None = None,
+        tf32: bool = False,
+        batch_invariant: bool = False,
     ) -> None: ...
     @property
     def entries(self) -> list[str]: ...

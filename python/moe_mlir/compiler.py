@@ -28,6 +28,8 @@ def compile(
     entry: str | None = None,
     layouts: Mapping[str, str] | None = None,
     chip: str | None = None,
+    tf32: bool = False,
+    batch_invariant: bool = False,
 ) -> Layer:
     """Compiles IR for this machine and returns one of its entries.
 
@@ -46,8 +48,11 @@ def compile(
         tell, and a gate and up weight read the wrong way round gives numbers
         that look right.
     chip: the GPU that kernels are made for, such as "sm_90"; None is "sm_80",
-        whose code later ones run too. Only of targets "cuda" and
-        "gpu-emulator".
+        whose code later ones run too. This and what follows only of targets
+        "cuda" and "gpu-emulator".
+    tf32: float32 may be multiplied as tf32, of 11 bits, on tensor cores.
+    batch_invariant: no row's result depends on how many rows its expert has;
+        few rows have no kernel of their own then.
 
     Raises CompileError (a ValueError) with the compiler's messages, OSError
     for a file that cannot be read, ValueError for an argument, such as a
@@ -57,7 +62,14 @@ def compile(
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected 1 or more, or None")
     content, name = _read_source(source)
-    module = _moe.Module(content, target, name, chip=chip)
+    module = _moe.Module(
+        content,
+        target,
+        name,
+        chip=chip,
+        tf32=tf32,
+        batch_invariant=batch_invariant,
+    )
     if module.warnings:
         warnings.warn(module.warnings, CompileWarning, stacklevel=2)
     entries = module.entries

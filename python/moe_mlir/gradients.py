@@ -149,10 +149,13 @@ def compile_gradients(
     entry: str | None = None,
     layouts: Mapping[str, str] | None = None,
     chip: str | None = None,
+    tf32: bool = False,
+    batch_invariant: bool = False,
 ) -> GradientLayer:
     """Compiles the forward and the backward of one entry.
 
-    source, target, threads, layouts, chip: as `compile` takes them.
+    source, target, threads, layouts, chip, tf32, batch_invariant: as `compile`
+        takes them.
     wrt: names of the arguments that gradients are wanted of; None is all that
         are floating-point.
     save: what a forward saves for its backward: "minimal" is the routing and
@@ -172,7 +175,13 @@ def compile_gradients(
     if wrt is not None and not arguments:
         raise ValueError("wrt names no argument")
     module = _moe.Module(
-        content, target, name, (entry or "", arguments, save), chip
+        content,
+        target,
+        name,
+        (entry or "", arguments, save),
+        chip,
+        tf32,
+        batch_invariant,
     )
     if module.warnings:
         warnings.warn(module.warnings, CompileWarning, stacklevel=2)

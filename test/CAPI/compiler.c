@@ -135,6 +135,11 @@ static void check_options(const char *source, size_t length) {
   check_refused(source, length, &options, MOE_COMPILE_ERROR_LOWERING,
                 "no GPU code for chip 'sm_1'; known are sm_80, ");
 
+  moe_compile_options_init(&options, sizeof options);
+  options.tf32 = 1;
+  check_refused(source, length, &options, MOE_COMPILE_ERROR_ARGUMENT,
+                "tf32 and batch_invariant are of target cuda");
+
   /* A caller of a later version, whose further field is zero or not. */
   struct {
     moe_compile_options known;

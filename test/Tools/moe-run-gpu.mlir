@@ -51,6 +51,13 @@
 // STAGE: error: target cuda stops at no stage; moe-opt --moe-to-gpu prints its kernels
 // RUN: not moe-compile %s --chip=sm_80 -o %t.o 2>&1 | FileCheck %s --check-prefix=CHIPLESS
 // CHIPLESS: error: --chip goes with --target=cuda or gpu-emulator
+// RUN: not moe-run %s %{args} --tf32 2>&1 | FileCheck %s --check-prefix=OPTIONS
+// RUN: not moe-compile %s --batch-invariant -o %t.o 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=OPTIONS
+// OPTIONS: error: --tf32 and --batch-invariant {{are of a GPU: they go|go}} with --target=cuda or gpu-emulator
+// RUN: moe-run %s %{args} --target=gpu-emulator --batch-invariant --statistics \
+// RUN:   | FileCheck %s --check-prefix=TILES --implicit-check-not=layer_kernel_7
+// TILES: layer_kernel_6
 
 func.func @layer(%x: tensor<?x16xf32> {moe.name = "x"},
                  %router: tensor<8x16xf32> {moe.name = "router"},

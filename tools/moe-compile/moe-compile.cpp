@@ -56,6 +56,13 @@ static cl::opt<std::string>
 static cl::opt<std::string>
     chipName("chip", cl::desc("the GPU of target cuda, sm_80 (default), ..."),
              cl::value_desc("name"), cl::cat(category));
+static cl::opt<bool>
+    tf32("tf32", cl::desc("f32 is multiplied as tf32, of 11 bits, on a GPU"),
+         cl::cat(category));
+static cl::opt<bool> batchInvariant(
+    "batch-invariant",
+    cl::desc("on a GPU no row's result depends on how many its expert has"),
+    cl::cat(category));
 static cl::opt<std::string>
     cpuName("mcpu", cl::desc("processor; native (default) is this machine's"),
             cl::value_desc("name"), cl::init("native"), cl::cat(category));
@@ -190,8 +197,13 @@ static llvm::Error readOptions(Request &request) {
   if (!chipName.empty() && !isGPU(*target))
     return llvm::createStringError("--chip goes with --target=cuda or "
                                    "gpu-emulator");
+  if ((tf32 || batchInvariant) && !isGPU(*target))
+    return llvm::createStringError("--tf32 and --batch-invariant go with "
+                                   "--target=cuda or gpu-emulator");
   if (!chipName.empty())
     request.compile.gpu.chip = chipName;
+  request.compile.gpu.tf32 = tf32;
+  request.compile.gpu.batchInvariant = batchInvariant;
   if (optLevel > 3)
     return llvm::createStringError("-O takes 0, 1, 2 or 3");
   request.compile.optLevel = optLevel;

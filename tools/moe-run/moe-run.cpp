@@ -110,6 +110,8 @@ static int runSource(const run::Options &options, moe_context *context) {
     compile.target = CompileTarget::oracle;
   if (!options.chip.empty())
     compile.gpu.chip = options.chip;
+  compile.gpu.tf32 = options.tf32;
+  compile.gpu.batchInvariant = options.batchInvariant;
   if (failed(lowerModule(*module, compile)))
     return report(options.file + ": could not be compiled");
   auto object = compileToObject(*module, compile);

@@ -36,9 +36,10 @@ struct Options {
   std::vector<Setting> layouts;
   std::vector<std::pair<std::string, int64_t>> dims;
   Target target = Target::Cpu;
-  std::string chip; ///< Of a GPU; empty: sm_80.
-  int threads = 0;  ///< 0: one a core.
-  int repeat = 0;   ///< 0: run once, do not measure.
+  std::string chip;                          ///< Of a GPU; empty: sm_80.
+  bool tf32 = false, batchInvariant = false; ///< Of a GPU.
+  int threads = 0;                           ///< 0: one a core.
+  int repeat = 0;                            ///< 0: run once, do not measure.
   bool checkGradients = false;
   bool json = false;
   bool statistics = false; ///< Of emulated kernels.

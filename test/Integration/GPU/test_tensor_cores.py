@@ -1,7 +1,7 @@
 # Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 # See LICENSE for license information.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Products of 16-bit numbers, forward and backward, run by the emulator.
+"""Products on tensor cores, forward and backward, run by the emulator.
 
 Sizes are multiples of 8 but not of a tile, so that every edge is met; experts
 have no row, few rows and more than a tile. The judge is the oracle's code on
@@ -24,7 +24,8 @@ sys.path.insert(
 
 from expert_layers import Experts, draw_ids  # noqa: E402
 
-TYPES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16}
+TYPES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32}
+TF32_EPS = 2.0**-10
 # Of the largest number, in units of the type: the products' own rounding, and
 # that of what they read.
 UNITS = 4
@@ -79,10 +80,9 @@ def draw(layer: Experts, counts=COUNTS) -> dict[str, np.ndarray]:
     return values
 
 
-def assert_near(found, wanted, dtype):
-    """As near as two roads with rounded steps between are."""
+def assert_near(found, wanted, unit):
+    """As near as two roads with steps rounded to such units are."""
     assert set(found) == set(wanted)
-    unit = float(ml_dtypes.finfo(TYPES[dtype]).eps)
     for name, value in wanted.items():
         value = value.astype(np.float64)
         off = np.abs(found[name].astype(np.float64) - value)
@@ -92,10 +92,15 @@ def assert_near(found, wanted, dtype):
         assert off.mean() <= unit * size / 8 if off.size else True, name
 
 
-def run(layer: Experts, values, target: str):
+def unit_of(layer: Experts) -> float:
+    """The unit in the last place of a layer's numbers from 1 to 2."""
+    return float(ml_dtypes.finfo(TYPES[layer.dtype]).eps)
+
+
+def run(layer: Experts, values, target: str, **options):
     """Results and gradients."""
     compiled = moe_mlir.compile_gradients(
-        layer.function().source(), target=target, threads=1
+        layer.function().source(), target=target, threads=1, **options
     )
     results, saved = compiled.forward(**values)
     stream = np.random.default_rng(5)
@@ -111,7 +116,7 @@ def test_form(name):
         run(layer, values, target) for target in ("gpu-emulator", "oracle")
     )
     for own, other in zip(found, wanted):
-        assert_near(own, other, layer.dtype)
+        assert_near(own, other, unit_of(layer))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_numbers_of_rows(counts):
         run(BASE, values, target) for target in ("gpu-emulator", "oracle")
     )
     for own, other in zip(found, wanted):
-        assert_near(own, other, BASE.dtype)
+        assert_near(own, other, unit_of(BASE))
 
 
 def test_many_experts():
@@ -138,4 +143,55 @@ def test_many_experts():
         run(layer, values, target) for target in ("gpu-emulator", "oracle")
     )
     for own, other in zip(found, wanted):
-        assert_near(own, other, layer.dtype)
+        assert_near(own, other, unit_of(layer))
+
+
+def test_f32_as_tf32():
+    layer = form(dtype="f32")
+    values = draw(layer)
+    wanted = run(layer, values, "oracle")
+    exact = run(layer, values, "gpu-emulator")
+    found = run(layer, values, "gpu-emulator", tf32=True)
+    for own, other in zip(found, wanted):
+        assert_near(own, other, TF32_EPS)
+    for own, other in zip(exact, wanted):
+        assert_near(own, other, 2.0**-18)
+    # Every product was rounded.
+    for name in ("y", "d_x", "d_down"):
+        own = next(part[name] for part in found if name in part)
+        other = next(part[name] for part in exact if name in part)
+        assert np.abs(own - other).max() > 2.0**-16 * np.abs(other).max(), name
+
+
+def test_batch_invariance():
+    # A token alone has experts of one row; in a batch they have a tile.
+    layer = form(dtype="f32")
+    source = layer.function().source()
+    values = draw(layer)
+    tokens = [name for name in values if len(values[name]) == len(values["ids"])]
+    invariant, other = (
+        moe_mlir.compile(
+            source, target="gpu-emulator", tf32=True, batch_invariant=value
+        )
+        for value in (True, False)
+    )
+    batch = invariant(**values)
+    differs = False
+    for token in range(0, len(batch), 7):
+        alone = {
+            name: value[token : token + 1] if name in tokens else value
+            for name, value in values.items()
+        }
+        np.testing.assert_array_equal(
+            invariant(**alone)[0].view(np.uint32),
+            batch[token].view(np.uint32),
+        )
+        differs |= bool(np.any(other(**alone)[0] != batch[token]))
+    # The kernel for few rows does not round to tf32, or this shows nothing.
+    assert differs
+
+
+@pytest.mark.parametrize("option", ["tf32", "batch_invariant"])
+def test_options_of_gpus(option):
+    with pytest.raises(ValueError, match="are of target cuda"):
+        moe_mlir.compile(BASE.function().source(), **{option: True})
