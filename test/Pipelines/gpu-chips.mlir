@@ -5,7 +5,7 @@
 // REQUIRES: nvptx, python
 // RUN: not moe-opt %s --moe-gpu=chip=sm_1 2> %t.refused
 // RUN: FileCheck %s --check-prefix=UNKNOWN --input-file=%t.refused
-// RUN: %python %S/Inputs/emit_all_chips.py moe-opt moe-run %moe_test_driver %s %t.refused \
+// RUN: %python %S/Inputs/emit_all_chips.py %moe_test_driver %s %t.refused moe-run moe-opt \
 // RUN:   | FileCheck %s
 // UNKNOWN: error: no GPU code for chip 'sm_1'; known are sm_80, {{.*}}, sm_120
 // CHECK-DAG: sm_80: .version 7.8

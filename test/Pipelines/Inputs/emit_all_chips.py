@@ -4,7 +4,7 @@
 """Makes PTX for every chip that an error message lists, and runs it on a driver
 of the tests that is too old for it.
 
-usage: emit_all_chips.py MOE_OPT MOE_RUN DRIVER_FOLDER GATE.mlir MESSAGE
+usage: emit_all_chips.py DRIVER_FOLDER GATE.mlir MESSAGE MOE_RUN MOE_OPT...
 """
 
 import os
@@ -29,7 +29,9 @@ def run_too_old(run: str, driver: str, module: str, chip: str) -> str:
     return done.stderr.strip()
 
 
-def main(tool: str, run: str, driver: str, module: str, message: str) -> int:
+def main(
+    driver: str, module: str, message: str, run: str, *tool: str
+) -> int:
     """Prints the PTX version of each chip; 1 where one gives no code or the
     runtime does not know what it needs."""
     with open(message, encoding="utf-8") as file:
@@ -37,7 +39,7 @@ def main(tool: str, run: str, driver: str, module: str, message: str) -> int:
     chips = listed.group(1).split(", ") if listed else []
     for chip in chips:
         done = subprocess.run(
-            [tool, module, f"--moe-gpu=chip={chip}"],
+            [*tool, module, f"--moe-gpu=chip={chip}"],
             capture_output=True,
             text=True,
         )
