@@ -8,6 +8,7 @@
 
 #include "Lowering.h"
 #include "Patterns.h"
+#include "Threads.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -24,16 +25,6 @@ namespace {
 //===----------------------------------------------------------------------===//
 // RouteSlotsOp
 //===----------------------------------------------------------------------===//
-
-/// A loop over the tokens that are not masked.
-Value emitLiveRows(ImplicitLocOpBuilder &b, Value mask, Value begin, Value end,
-                   Value init,
-                   llvm::function_ref<Value(Value token, Value so)> body) {
-  return emitLoop(b, begin, end, init, [&](Value token, ValueRange so) {
-    auto run = [&]() -> SmallVector<Value> { return {body(token, so[0])}; };
-    return mask ? emitIf(b, emitRead(b, mask, token), so, run) : run();
-  })[0];
-}
 
 /// Softmax down the columns of each group, and along the rows.
 class SlotRouting {
@@ -68,7 +59,7 @@ private:
 Value SlotRouting::emitLiveLoop(
     Value begin, Value end, Value init,
     llvm::function_ref<Value(Value token, Value so)> body) {
-  return emitLiveRows(b, op.getTokenMask(), begin, end, init, body);
+  return emitLive(b, op.getTokenMask(), begin, end, init, body);
 }
 
 /// The shares of one group's tokens, in `powers` [T, S].
@@ -381,7 +372,7 @@ private:
 Value SlotRoutingBackward::emitLiveLoop(
     Value begin, Value end, Value init,
     llvm::function_ref<Value(Value token, Value so)> body) {
-  return emitLiveRows(b, mask, begin, end, init, body);
+  return emitLive(b, mask, begin, end, init, body);
 }
 
 /// C (dC - sum of C dC) of one token.
