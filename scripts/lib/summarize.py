@@ -35,7 +35,12 @@ def outcome_of(case):
             return "failed", case.find(tag).get("message") or ""
     skipped = case.find("skipped")
     if skipped is not None:
-        return "skipped", skipped.get("message") or "no reason given"
+        reason = skipped.get("message") or "no reason given"
+        if reason == "collection skipped":
+            # Of a whole file: pytest has the reason in the text alone.
+            found = re.search(r"Skipped: ([^'\"]+)", skipped.text or "")
+            reason = found[1] if found else reason
+        return "skipped", reason
     if case.get("status") == "notrun":
         return "skipped", "disabled in its source"
     if case.get("result") == "skipped":
