@@ -50,8 +50,8 @@ std::optional<int64_t> countBlocks(gpu::GPUFuncOp kernel, const Chip &chip) {
   for (int32_t extent : *block)
     threads *= extent;
   bool isTile = kernel.getNumWorkgroupAttributions() > 0;
-  return std::max<int64_t>((isTile ? chip.tileWarps : kWarps) * 32 / threads,
-                           1);
+  int64_t warps = llvm::divideCeil(threads, 32);
+  return std::max<int64_t>((isTile ? chip.tileWarps : kWarps) / warps, 1);
 }
 
 struct MoeAttachNVVMTarget

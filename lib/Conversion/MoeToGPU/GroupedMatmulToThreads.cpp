@@ -230,8 +230,11 @@ void ThreadProduct::run() {
       op, {emit.dim(op.getInit(), 0), emit.index(outSize)}, [&](ValueRange at) {
         Value output = at[1];
         emitRow(at[0], [&](Row row) {
-          emit.when(emitIsMore(row, fewRows),
-                    [&] { finish(row, output, emitSums(row, output)); });
+          auto emitOutput = [&] { finish(row, output, emitSums(row, output)); };
+          if (fewRows > 0)
+            emit.when(emitIsMore(row, fewRows), emitOutput);
+          else
+            emitOutput();
         });
       });
 }

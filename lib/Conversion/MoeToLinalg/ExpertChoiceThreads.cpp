@@ -9,8 +9,8 @@
 //
 // The same choice as in ExpertChoice.cpp, for threads that share nothing. In
 // place of a sort a token counts who is in front of it at an expert, and a slot
-// looks for the token of its rank: more comparisons, T C an expert, and all of
-// them beside each other.
+// looks for the token of its rank: T (T + C) comparisons an expert in a group
+// of T, all of them beside each other.
 //
 //===----------------------------------------------------------------------===//
 

@@ -120,26 +120,38 @@ class SoftDispatchThreads final : public Lowering<SoftDispatchOp> {
   }
 };
 
+/// result [T, n] from lhs [T, m] and the rows of each token's group. `factor`
+/// gives the slot and the place of the row that lhs's `inner`-th number meets.
+template <typename OpTy>
+Value emitSlotProduct(
+    ImplicitLocOpBuilder &b, OpTy op, Value lhs, int64_t numSlots,
+    llvm::function_ref<std::pair<Value, Value>(Value inner, Value column)>
+        factor) {
+  Value rows = op.getRows(), dest = emitDestinations(b, op)[0];
+  int64_t slots = numSlots / static_cast<int64_t>(op.getNumExperts());
+  FloatType compute = getComputeType(b, {rows, lhs, op->getResult(0)});
+  TokenGroups groups(b, op.getOperationName(), op.getGroupOffsets(),
+                     emitDim(b, lhs, 0));
+  return emitNumbers(b, dest, [&](Value token, Value column) {
+    Value group = groups.getGroup(token);
+    return emitSum(b, compute, emitDim(b, lhs, 1), [&](Value inner) {
+      auto [slot, place] = factor(inner, column);
+      Value row = getSlotRow(b, groups, group, slot, slots);
+      return std::pair(emitRead(b, lhs, {token, inner}),
+                       emitRead(b, rows, {row, place}));
+    });
+  });
+}
+
 class SoftCombineThreads final : public Lowering<SoftCombineOp> {
   using Lowering::Lowering;
 
   SmallVector<Value> emit(SoftCombineOp op,
                           ImplicitLocOpBuilder &b) const override {
-    Value rows = op.getRows(), weights = op.getCombine();
-    int64_t slots = op.getCombine().getType().getDimSize(1) /
-                    static_cast<int64_t>(op.getNumExperts());
-    FloatType compute = getComputeType(b, {rows, weights, op.getOutput()});
-    TokenGroups groups(b, op.getOperationName(), op.getGroupOffsets(),
-                       emitDim(b, weights, 0));
-    Value dest = emitDestinations(b, op)[0];
-    return {emitNumbers(b, dest, [&](Value token, Value place) {
-      Value group = groups.getGroup(token);
-      return emitSum(b, compute, emitDim(b, weights, 1), [&](Value slot) {
-        Value row = getSlotRow(b, groups, group, slot, slots);
-        return std::pair(emitRead(b, weights, {token, slot}),
-                         emitRead(b, rows, {row, place}));
-      });
-    })};
+    int64_t numSlots = op.getCombine().getType().getDimSize(1);
+    return {emitSlotProduct(
+        b, op, op.getCombine(), numSlots,
+        [](Value slot, Value place) { return std::pair(slot, place); })};
   }
 };
 
@@ -148,20 +160,10 @@ class SoftDotsThreads final : public Lowering<SoftDotsOp> {
 
   SmallVector<Value> emit(SoftDotsOp op,
                           ImplicitLocOpBuilder &b) const override {
-    Value rows = op.getRows(), tokens = op.getTokens();
-    int64_t slots = op.getDots().getType().getDimSize(1) /
-                    static_cast<int64_t>(op.getNumExperts());
-    FloatType compute = getComputeType(b, {rows, tokens, op.getDots()});
-    TokenGroups groups(b, op.getOperationName(), op.getGroupOffsets(),
-                       emitDim(b, tokens, 0));
-    Value dest = emitDestinations(b, op)[0];
-    return {emitNumbers(b, dest, [&](Value token, Value slot) {
-      Value row = getSlotRow(b, groups, groups.getGroup(token), slot, slots);
-      return emitSum(b, compute, emitDim(b, tokens, 1), [&](Value place) {
-        return std::pair(emitRead(b, tokens, {token, place}),
-                         emitRead(b, rows, {row, place}));
-      });
-    })};
+    int64_t numSlots = op.getDots().getType().getDimSize(1);
+    return {emitSlotProduct(
+        b, op, op.getTokens(), numSlots,
+        [](Value place, Value slot) { return std::pair(slot, place); })};
   }
 };
 
