@@ -208,6 +208,7 @@ int main(int argc, char **argv) {
   entry.run = SYMBOL(MOE_LAYER, );
   entry.workspace = SYMBOL(MOE_LAYER, _workspace);
   entry.pack = SYMBOL(MOE_LAYER, _pack);
+  entry.pack_info = &SYMBOL(MOE_LAYER, _pack_info);
 #else
   status = moe_module_load(context, argv[1], &module);
   if (status == MOE_OK)

@@ -79,6 +79,9 @@ typedef struct moe_compile_options {
   /// Not 0: on a GPU no row's result depends on how many rows its expert has;
   /// decoding is slower.
   int32_t batch_invariant;
+  /// Not 0: entries for the CPU take expert weights packed; their pack function
+  /// makes these of stored ones.
+  int32_t pack_weights;
 } moe_compile_options;
 
 /// Sets the defaults: target cpu, level 3, this machine's processor. `size` is

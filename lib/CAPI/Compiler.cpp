@@ -80,6 +80,8 @@ static std::optional<Failure> readOptions(const moe_compile_options *given,
   if ((options.tf32 || options.batch_invariant) &&
       options.target < MOE_COMPILE_TARGET_CUDA)
     return refuse("options: tf32 and batch_invariant are of target cuda");
+  if (options.pack_weights && options.target != MOE_COMPILE_TARGET_CPU)
+    return refuse("options: pack_weights is of target cpu");
   if (options.opt_level < 0 || options.opt_level > 3)
     return refuse("options: opt_level is " + Twine(options.opt_level) +
                   ", expected 0 to 3");
@@ -166,6 +168,7 @@ static std::optional<Failure> compile(StringRef source,
     compileOptions.gpu.chip = options.chip;
   compileOptions.gpu.tf32 = options.tf32 != 0;
   compileOptions.gpu.batchInvariant = options.batch_invariant != 0;
+  compileOptions.pipeline.packWeights = options.pack_weights != 0;
   compileOptions.optLevel = static_cast<unsigned>(options.opt_level);
   if (options.cpu)
     compileOptions.cpu = options.cpu;

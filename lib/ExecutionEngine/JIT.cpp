@@ -42,10 +42,10 @@ llvm::Expected<moe_entry> JITModule::getEntry(StringRef name) {
     return jit->lookup(("moe_" + name + suffix).str());
   };
   auto run = find(""), workspace = find("_workspace"), pack = find("_pack"),
-       info = find("_info");
+       info = find("_info"), packInfo = find("_pack_info");
   // The first failure says it all: the others follow from it.
   std::string message;
-  for (auto *symbol : {&run, &workspace, &pack, &info}) {
+  for (auto *symbol : {&run, &workspace, &pack, &info, &packInfo}) {
     if (*symbol)
       continue;
     std::string failure = llvm::toString(symbol->takeError());
@@ -57,5 +57,6 @@ llvm::Expected<moe_entry> JITModule::getEntry(StringRef name) {
                                    "' cannot be used: " + message);
   return moe_entry{
       info->toPtr<const moe_entry_info *>(), run->toPtr<moe_entry_fn>(),
-      workspace->toPtr<moe_workspace_fn>(), pack->toPtr<moe_pack_fn>()};
+      workspace->toPtr<moe_workspace_fn>(), pack->toPtr<moe_pack_fn>(),
+      packInfo->toPtr<const moe_entry_info *>()};
 }

@@ -37,13 +37,21 @@ void moe::buildGroupedStage(OpPassManager &pm,
   ConvertMoeToLinalgPassOptions rest;
   rest.keepPrimitives = true;
   pm.addNestedPass<func::FuncOp>(createConvertMoeToLinalgPass(rest));
+  if (options.packWeights) {
+    MoePackWeightsPassOptions packing;
+    packing.columns = options.panelColumns;
+    packing.dot = options.bf16Dot;
+    pm.addPass(createMoePackWeightsPass(packing));
+  }
   MoeVerifyStagePassOptions check;
   check.stage = stringifyStage(Stage::grouped).str();
   pm.addPass(createMoeVerifyStagePass(check));
 }
 
-void moe::buildCPUStage(OpPassManager &pm) {
-  pm.addNestedPass<func::FuncOp>(createConvertMoeToCPUPass());
+void moe::buildCPUStage(OpPassManager &pm, const CPUPipelineOptions &options) {
+  ConvertMoeToCPUPassOptions vectors;
+  vectors.vectorBits = options.vectorBits;
+  pm.addNestedPass<func::FuncOp>(createConvertMoeToCPUPass(vectors));
   pm.addNestedPass<func::FuncOp>(createConvertLinalgToLoopsPass());
   pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   pm.addPass(createCanonicalizerPass());
@@ -70,7 +78,7 @@ void moe::buildCPUPipeline(OpPassManager &pm, const CPUPipelineOptions &options,
   if (reaches(Stage::buffers))
     buildBuffersStage(pm);
   if (reaches(Stage::cpu))
-    buildCPUStage(pm);
+    buildCPUStage(pm, options);
   if (reaches(Stage::llvm))
     buildLLVMStage(pm);
 }

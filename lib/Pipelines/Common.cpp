@@ -81,6 +81,7 @@ void moe::buildLLVMStage(OpPassManager &pm) {
   // Takes vectors apart, so in front of their conversion.
   pm.addPass(createConvertMathToLibmPass());
   ConvertVectorToLLVMPassOptions vectors;
+  vectors.x86Vector = true; // Where an op of it stands.
   vectors.force32BitVectorIndices = false;
   vectors.vectorTransposeLowering =
       vector::VectorTransposeLowering::Shuffle16x16;
@@ -109,8 +110,8 @@ void moe::registerPipelines() {
       buildGroupedStage);
   PassPipelineRegistration<>("moe-to-buffers", "tensors as buffers (S4)",
                              buildBuffersStage);
-  PassPipelineRegistration<>("moe-to-cpu", "primitives as CPU code (S5)",
-                             buildCPUStage);
+  PassPipelineRegistration<CPUPipelineOptions>(
+      "moe-to-cpu", "primitives as CPU code (S5)", buildCPUStage);
   PassPipelineRegistration<>("moe-to-llvm", "the LLVM dialect (S6)",
                              buildLLVMStage);
   PassPipelineRegistration<CPUPipelineOptions>(

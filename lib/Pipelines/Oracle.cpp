@@ -22,7 +22,7 @@ void moe::buildOraclePipeline(OpPassManager &pm, Stage last) {
   if (reaches(Stage::buffers))
     buildBuffersStage(pm);
   if (reaches(Stage::cpu))
-    buildCPUStage(pm);
+    buildCPUStage(pm, CPUPipelineOptions());
   if (reaches(Stage::llvm))
     buildLLVMStage(pm);
 }

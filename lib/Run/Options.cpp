@@ -99,6 +99,8 @@ private:
       {"--statistics", &Options::statistics},
       {"--check-gradients", &Options::checkGradients},
       {"--tf32", &Options::tf32},
+      {"--pack-weights", &Options::packWeights},
+      {"--packed", &Options::packed},
       {"--batch-invariant", &Options::batchInvariant}};
   static constexpr std::string_view kWithValue[] = {
       "--entry",  "--arg",     "--out",    "--layout", "--dim",
@@ -171,6 +173,11 @@ Expected<Options> moe::run::parseOptions(int argc, const char *const *argv) {
   if ((options.tf32 || options.batchInvariant) && !isGPU(options.target))
     return Error{"--tf32 and --batch-invariant are of a GPU: they go with "
                  "--target=cuda or gpu-emulator"};
+  if (options.packWeights && options.target != Target::Cpu)
+    return Error{"--pack-weights is of --target=cpu"};
+  if (options.packWeights && options.checkGradients)
+    return Error{"--check-gradients differentiates weights as they are stored: "
+                 "it goes without --pack-weights"};
   if (options.statistics && options.target != Target::GpuEmulator)
     return Error{"--statistics is of --target=gpu-emulator"};
   if (options.schedule && options.target != Target::GpuEmulator)
@@ -214,6 +221,9 @@ FILE is MLIR text or bytecode, or a shared library of moe-compile (.so).
   --tf32               f32 is multiplied as tf32, of 11 bits, on a GPU
   --batch-invariant    on a GPU no row's result depends on how many rows its
                        expert has
+  --pack-weights       compiles FILE for packed expert weights, and packs those
+                       that are given, before the first call
+  --packed             expert weights are given packed, as FILE reads them
   --threads=N          threads; 0 (default) is one a core
   --repeat=N           measures N calls
   --check-gradients    compares the gradients of all floating-point arguments

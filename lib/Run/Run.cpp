@@ -10,6 +10,7 @@
 #include "Numbers.h"
 #include "moe/IO/Json.h"
 #include "moe/Run/Bind.h"
+#include "moe/Run/Pack.h"
 
 #include <ostream>
 
@@ -138,20 +139,34 @@ static Status runChecked(const Options &options, const moe_entry &entry,
   };
   if (!entry.info)
     return Error{"the entry has no description"};
-  Expected<BoundCall> call = bind(options, *entry.info);
+  bool packs = packsWeights(entry) && !options.packed;
+  std::shared_ptr<const moe_entry_info> stored;
+  if (packs && !(stored = describeStored(entry)))
+    return Error{"no memory for a description"};
+  Expected<BoundCall> call = bind(options, packs ? *stored : *entry.info);
   if (!call)
     return call.error();
   for (const std::string &text : call->notes)
     note(text);
+  std::vector<io::Tensor> given = call->inputs;
+  if (packs) {
+    auto inputs = packInputs(context, entry, given);
+    if (!inputs)
+      return inputs.error();
+    call->inputs = std::move(*inputs);
+  }
   if (Status status = callEntry(context, entry, call->inputs, call->outputs);
       !status)
     return status;
 
+  if (options.repeat == 0)
+    given.clear();
   Report report{options, *entry.info, *call, moe_context_threads(context),
                 {},      {}};
   if (options.repeat > 0) {
     if (costFn)
-      report.cost = costFn(call->inputs, call->outputs);
+      report.cost = costFn(given, call->outputs);
+    given.clear();
     Expected<Timing> timing =
         benchmark(context, entry, call->inputs, call->outputs, options.repeat,
                   report.cost);

@@ -144,6 +144,10 @@ int moe_module_entry(moe_context *context, moe_module *module, const char *name,
     return status;
   if (int status = lookup.find("_pack", found.pack))
     return status;
+  if (int status = lookup.find("_pack_info", found.pack_info))
+    return status;
+  if (int status = checkInfo(context, found.pack_info))
+    return status;
   *entry = found;
   return MOE_OK;
 }

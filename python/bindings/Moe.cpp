@@ -72,8 +72,8 @@ public:
   /// saved.
   Module(nb::bytes source, const std::string &target, const std::string &name,
          const std::optional<std::array<std::string, 3>> &gradients,
-         const std::optional<std::string> &chip, bool tf32,
-         bool batchInvariant);
+         const std::optional<std::string> &chip, bool tf32, bool batchInvariant,
+         bool packWeights);
 
   std::vector<std::string> entryNames() const {
     std::vector<std::string> names;
@@ -112,7 +112,7 @@ Module::Module(nb::bytes source, const std::string &target,
                const std::string &name,
                const std::optional<std::array<std::string, 3>> &gradients,
                const std::optional<std::string> &chip, bool tf32,
-               bool batchInvariant) {
+               bool batchInvariant, bool packWeights) {
   moe_compile_options options;
   moe_compile_options_init(&options, sizeof options);
   options.name = name.c_str();
@@ -130,6 +130,7 @@ Module::Module(nb::bytes source, const std::string &target,
     options.chip = chip->c_str();
   options.tf32 = tf32;
   options.batch_invariant = batchInvariant;
+  options.pack_weights = packWeights;
   if (gradients) {
     options.gradients_of = (*gradients)[0].c_str();
     options.gradients_wrt = (*gradients)[1].c_str();
@@ -208,22 +209,23 @@ public:
   }
 
   const moe_entry_info &info() const { return *entry.info; }
+  const moe_entry_info &packInfo() const { return *entry.pack_info; }
   int threads() const { return moe_context_threads(context.get()); }
 
-  nb::list describeArgs(bool inputs) const {
+  static nb::list describeArgs(const moe_entry_info &info, bool inputs) {
     nb::list list;
-    uint32_t first = inputs ? 0 : info().num_inputs;
-    uint32_t count = inputs ? info().num_inputs : info().num_outputs;
+    uint32_t first = inputs ? 0 : info.num_inputs;
+    uint32_t count = inputs ? info.num_inputs : info.num_outputs;
     for (uint32_t i = 0; i < count; ++i)
-      list.append(describe(info(), info().args[first + i]));
+      list.append(describe(info, info.args[first + i]));
     return list;
   }
 
-  nb::list describeSymbols() const {
+  static nb::list describeSymbols(const moe_entry_info &info) {
     nb::list list;
-    for (uint32_t s = 0; s < info().num_symbols; ++s)
-      list.append(nb::make_tuple(nb::str(info().symbol_name[s]),
-                                 info().symbol_bound[s]));
+    for (uint32_t s = 0; s < info.num_symbols; ++s)
+      list.append(
+          nb::make_tuple(nb::str(info.symbol_name[s]), info.symbol_bound[s]));
     return list;
   }
 
@@ -388,6 +390,34 @@ private:
   std::vector<moe_tensor> in;
 };
 
+/// Packs stored weights; which may be those of a part of the experts.
+void packWeights(Entry &entry, nb::list inputs,
+                 const std::vector<bool> &inputsBF16, nb::list outputs,
+                 const std::vector<bool> &outputsBF16) {
+  const moe_entry_info &info = entry.packInfo();
+  if (inputs.size() != info.num_inputs || outputs.size() != info.num_outputs ||
+      inputsBF16.size() != inputs.size() ||
+      outputsBF16.size() != outputs.size())
+    throwValueError("expected " + std::to_string(info.num_inputs) +
+                    " weights and " + std::to_string(info.num_outputs) +
+                    " packed ones");
+  std::vector<InputView> from;
+  std::vector<OutputView> to;
+  std::vector<moe_tensor> in, out;
+  for (uint32_t i = 0; i < info.num_inputs; ++i) {
+    from.push_back(makeView<nb::ro>(inputs[i], inputsBF16[i], info.args[i]));
+    in.push_back(from.back().tensor);
+  }
+  for (uint32_t i = 0; i < info.num_outputs; ++i) {
+    to.push_back(
+        makeView<>(outputs[i], outputsBF16[i], info.args[info.num_inputs + i]));
+    out.push_back(to.back().tensor);
+  }
+  entry.runLocked([&](moe_context *context, const moe_entry &own) {
+    return own.pack(context, in.data(), out.data());
+  });
+}
+
 } // namespace
 
 NB_MODULE(_moe, m) {
@@ -398,9 +428,10 @@ NB_MODULE(_moe, m) {
   nb::class_<Module>(m, "Module", "The compiled entries of one source.")
       .def(nb::init<nb::bytes, const std::string &, const std::string &,
                     const std::optional<std::array<std::string, 3>> &,
-                    const std::optional<std::string> &, bool, bool>(),
+                    const std::optional<std::string> &, bool, bool, bool>(),
            "source"_a, "target"_a, "name"_a, "gradients"_a = nb::none(),
-           "chip"_a = nb::none(), "tf32"_a = false, "batch_invariant"_a = false)
+           "chip"_a = nb::none(), "tf32"_a = false, "batch_invariant"_a = false,
+           "pack_weights"_a = false)
       .def_prop_ro("entries", &Module::entryNames)
       .def_ro("warnings", &Module::warnings);
 
@@ -408,9 +439,24 @@ NB_MODULE(_moe, m) {
       .def(nb::init<Module &, const std::string &, int>(), "module"_a, "name"_a,
            "threads"_a)
       .def_prop_ro("threads", &Entry::threads)
-      .def("inputs", [](const Entry &e) { return e.describeArgs(true); })
-      .def("outputs", [](const Entry &e) { return e.describeArgs(false); })
-      .def("symbols", &Entry::describeSymbols);
+      .def("inputs",
+           [](const Entry &e) { return Entry::describeArgs(e.info(), true); })
+      .def("outputs",
+           [](const Entry &e) { return Entry::describeArgs(e.info(), false); })
+      .def("symbols",
+           [](const Entry &e) { return Entry::describeSymbols(e.info()); })
+      .def("pack_inputs",
+           [](const Entry &e) {
+             return Entry::describeArgs(e.packInfo(), true);
+           })
+      .def("pack_outputs",
+           [](const Entry &e) {
+             return Entry::describeArgs(e.packInfo(), false);
+           })
+      .def("pack_symbols",
+           [](const Entry &e) { return Entry::describeSymbols(e.packInfo()); })
+      .def("pack", &packWeights, "inputs"_a, "inputs_bf16"_a, "outputs"_a,
+           "outputs_bf16"_a);
 
   nb::class_<Call>(m, "Call", "One call; checks the inputs when made.")
       .def(nb::init<Entry &, nb::list, const std::vector<bool> &>(), "entry"_a,

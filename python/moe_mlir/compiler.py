@@ -30,6 +30,7 @@ def compile(
     chip: str | None = None,
     tf32: bool = False,
     batch_invariant: bool = False,
+    pack_weights: bool = False,
 ) -> Layer:
     """Compiles IR for this machine and returns one of its entries.
 
@@ -53,6 +54,9 @@ def compile(
     tf32: float32 may be multiplied as tf32, of 11 bits, on tensor cores.
     batch_invariant: no row's result depends on how many rows its expert has;
         few rows have no kernel of their own then.
+    pack_weights: the layer takes expert weights in the order in which this
+        machine's code reads them, which is faster; `Layer.pack` makes them of
+        stored ones, once. Of target "cpu". `layouts` are of stored ones.
 
     Raises CompileError (a ValueError) with the compiler's messages, OSError
     for a file that cannot be read, ValueError for an argument, such as a
@@ -69,6 +73,7 @@ def compile(
         chip=chip,
         tf32=tf32,
         batch_invariant=batch_invariant,
+        pack_weights=pack_weights,
     )
     if module.warnings:
         warnings.warn(module.warnings, CompileWarning, stacklevel=2)
@@ -92,7 +97,7 @@ def compile(
 
 def _check_layouts(layer: Layer, layouts: Mapping[str, str]) -> None:
     """Refuses layouts that are not those of the layer's arguments."""
-    expected = {a.name: a.layout for a in layer.inputs if a.layout}
+    expected = {a.name: a.layout for a in layer.stored if a.layout}
     for name, text in layouts.items():
         if name not in expected:
             known = ", ".join(expected) or "no argument"

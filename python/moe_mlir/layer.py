@@ -66,6 +66,8 @@ class Layer:
         self._target = target
         self._inputs = _make_arguments(entry.inputs())
         self._outputs = _make_arguments(entry.outputs())
+        self._stored = _make_arguments(entry.pack_inputs())
+        self._packed = _make_arguments(entry.pack_outputs())
         self._input_index = {a.name: i for i, a in enumerate(self._inputs)}
         self._output_index = {a.name: i for i, a in enumerate(self._outputs)}
         self._results = collections.namedtuple(  # type: ignore[misc]
@@ -96,6 +98,11 @@ class Layer:
     def outputs(self) -> tuple[Argument, ...]:
         """What the layer returns, in order."""
         return self._outputs
+
+    @property
+    def stored(self) -> tuple[Argument, ...]:
+        """The weights that have a layout, as `pack` takes them."""
+        return self._stored
 
     @property
     def bounds(self) -> dict[str, int]:
@@ -133,6 +140,49 @@ class Layer:
         ]
         call.run(*_make_views(self._outputs, results))
         return results[0] if len(results) == 1 else self._results(*results)
+
+    def pack(self, out: Any = None, **weights: Any) -> dict[str, np.ndarray]:
+        """Stored weights as the layer takes them, by name.
+
+        weights: an array for each of `stored`. Where the expert axis leads, all
+            may hold the same part of the experts, so that a model can be packed
+            as it is read.
+        out: arrays to pack into, by name, instead of new ones.
+
+        Of a layer that is not compiled with pack_weights these are copies.
+        Raises TypeError for missing and unknown names and ValueError for an
+        array that does not fit.
+        """
+        names = [a.name for a in self._stored]
+        wrong = [n for n in weights if n not in names]
+        wrong += [n for n in names if n not in weights]
+        if wrong:
+            raise TypeError(
+                f"{self._name}: pack takes {_join_names(self._stored)}; "
+                f"{', '.join(map(repr, wrong))} "
+                + ("is" if len(wrong) == 1 else "are")
+                + " missing or unknown"
+            )
+        arrays = [weights[name] for name in names]
+        sizes = dict(self._entry.pack_symbols())
+        for argument, array in zip(self._stored, arrays):
+            for name, size in zip(argument.shape, getattr(array, "shape", ())):
+                if isinstance(name, str):
+                    sizes[name] = size
+        results = {
+            a.name: np.empty(
+                [sizes.get(size, size) for size in a.shape],
+                _BF16 if a.dtype == "bfloat16" else np.dtype(a.dtype),
+            )
+            if out is None
+            else out[a.name]
+            for a in self._packed
+        }
+        self._entry.pack(
+            *_make_views(self._stored, arrays),
+            *_make_views(self._packed, list(results.values())),
+        )
+        return results
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list:
         """The inputs in order, each given exactly once."""

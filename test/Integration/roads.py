@@ -7,6 +7,7 @@ A road takes a spec and a safetensors file of operands to named results, by
 the tools alone, which are found on PATH:
 
   cpu      moe-compile, moe-run
+  packed   the same with --pack-weights
   oracle   moe-compile, moe-run --target=oracle
   linalg   moe-compile, moe-opt --convert-moe-to-linalg, moe-run: what follows
            the conversion sees upstream dialects only
@@ -41,7 +42,7 @@ import routing  # noqa: E402
 from generate import operand_contents, pack  # noqa: E402
 from spec import LayerSpec  # noqa: E402
 
-ROADS = ("cpu", "oracle", "linalg", "gpu-emulator")
+ROADS = ("cpu", "packed", "oracle", "linalg", "gpu-emulator")
 GRADIENT_ROADS = ("cpu", "oracle")
 RESULTS = ("y", "ids", "weights", "expert_loads")
 
@@ -156,6 +157,8 @@ class Call:
         words = ["moe-run", str(module), f"--threads={self.threads}"]
         if road in ("oracle", "gpu-emulator"):
             words.append(f"--target={road}")
+        if road == "packed":
+            words.append("--pack-weights")
         for name in self.names:
             words.append(f"--arg={name}={self.operands}#{name}")
         if self.spec.router == "expert_choice" and "ids" in self.results:

@@ -219,11 +219,23 @@ class Judge:
         if self.is_narrow:
             del wanted["y"]
         for road in sorted(wanted_roads, key="oracle".__ne__):
-            source, target = entry.source, road
+            source, target, operands = entry.source, road, arrays
             if road == "linalg":
                 source, target = roads.to_linalg(path), "cpu"
-            compiled = moe_mlir.compile(source, target=target, threads=2)
-            found = run(compiled, arrays)
+            packs = road == "packed"
+            compiled = moe_mlir.compile(
+                source,
+                target="cpu" if packs else target,
+                threads=2,
+                pack_weights=packs,
+            )
+            if packs:
+                operands = dict(arrays)
+                weights = {
+                    a.name: operands.pop(a.name) for a in compiled.stored
+                }
+                operands.update(compiled.pack(**weights))
+            found = run(compiled, operands)
             if road == "oracle" and self.is_narrow:
                 wanted = {**wanted, "y": found["y"]}
             self.compare(road, found, wanted, layer.storage)

@@ -59,6 +59,12 @@ static cl::opt<std::string>
 static cl::opt<bool>
     tf32("tf32", cl::desc("f32 is multiplied as tf32, of 11 bits, on a GPU"),
          cl::cat(category));
+static cl::opt<bool> packWeights(
+    "pack-weights",
+    cl::desc(
+        "entries take expert weights in the order in which code for --mcpu "
+        "reads them; moe_NAME_pack makes these of stored ones"),
+    cl::cat(category));
 static cl::opt<bool> batchInvariant(
     "batch-invariant",
     cl::desc("on a GPU no row's result depends on how many its expert has"),
@@ -202,6 +208,9 @@ static llvm::Error readOptions(Request &request) {
                                    "--target=cuda or gpu-emulator");
   if (!chipName.empty())
     request.compile.gpu.chip = chipName;
+  if (packWeights && *target != CompileTarget::cpu)
+    return llvm::createStringError("--pack-weights goes with --target=cpu");
+  request.compile.pipeline.packWeights = packWeights;
   request.compile.gpu.tf32 = tf32;
   request.compile.gpu.batchInvariant = batchInvariant;
   if (optLevel > 3)

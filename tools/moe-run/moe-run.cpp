@@ -112,6 +112,7 @@ static int runSource(const run::Options &options, moe_context *context) {
     compile.gpu.chip = options.chip;
   compile.gpu.tf32 = options.tf32;
   compile.gpu.batchInvariant = options.batchInvariant;
+  compile.pipeline.packWeights = options.packWeights;
   if (failed(lowerModule(*module, compile)))
     return report(options.file + ": could not be compiled");
   auto object = compileToObject(*module, compile);

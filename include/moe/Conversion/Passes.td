@@ -77,13 +77,22 @@ def ConvertMoeToCPUPass : Pass<"convert-moe-to-cpu", "::mlir::func::FuncOp"> {
     taken in register tiles of 6, 2 and 1; the inner dimension runs whole and in
     one order, so a row's result does not depend on the tile it is in.
 
-    See test/Conversion/MoeToCPU/grouped-matmul.mlir.
+    Packed weights are read front to back, in vectors of `vector-bits`: a task
+    is four panels of an expert, whose rows are taken in tiles of nearly one
+    height that keep their sums in registers while the next panel is fetched.
+    Pairs of bf16 are multiplied by x86vector.avx512.dot where rows are bf16 too.
+
+    See test/Conversion/MoeToCPU/grouped-matmul.mlir and panel-product.mlir.
   }];
+  let options = [
+    Option<"vectorBits", "vector-bits", "int64_t", "512",
+           "width of the vectors that packed weights are read in">
+  ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect",
     "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
-    "::mlir::scf::SCFDialect",
-    "::mlir::vector::VectorDialect"
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
+    "::mlir::x86vector::X86VectorDialect"
   ];
 }
 

@@ -34,6 +34,20 @@ struct CPUPipelineOptions : public PassPipelineOptions<CPUPipelineOptions> {
   Option<int64_t> lanes{*this, "lanes",
                         llvm::cl::desc("tokens side by side in a choice"),
                         llvm::cl::init(16)};
+  Option<bool> packWeights{
+      *this, "pack-weights",
+      llvm::cl::desc("entries take expert weights packed, and pack them"),
+      llvm::cl::init(false)};
+  Option<int64_t> vectorBits{
+      *this, "vector-bits",
+      llvm::cl::desc("width of the vectors of packed products"),
+      llvm::cl::init(512)};
+  Option<int64_t> panelColumns{*this, "panel-columns",
+                               llvm::cl::desc("columns of a packed panel"),
+                               llvm::cl::init(64)};
+  Option<bool> bf16Dot{*this, "bf16-dot",
+                       llvm::cl::desc("packed products of bf16 use vdpbf16ps"),
+                       llvm::cl::init(false)};
 };
 
 struct OraclePipelineOptions
@@ -70,7 +84,7 @@ void buildMoeStage(OpPassManager &pm);
 void buildRoutedStage(OpPassManager &pm, const CPUPipelineOptions &options);
 void buildGroupedStage(OpPassManager &pm, const CPUPipelineOptions &options);
 void buildBuffersStage(OpPassManager &pm);
-void buildCPUStage(OpPassManager &pm);
+void buildCPUStage(OpPassManager &pm, const CPUPipelineOptions &options);
 void buildLLVMStage(OpPassManager &pm);
 
 /// All steps up to and including `last`.

@@ -38,8 +38,10 @@ struct Options {
   Target target = Target::Cpu;
   std::string chip;                          ///< Of a GPU; empty: sm_80.
   bool tf32 = false, batchInvariant = false; ///< Of a GPU.
-  int threads = 0;                           ///< 0: one a core.
-  int repeat = 0;                            ///< 0: run once, do not measure.
+  bool packWeights = false; ///< Compile an entry that packs its weights.
+  bool packed = false;      ///< Weights are given as the entry reads them.
+  int threads = 0;          ///< 0: one a core.
+  int repeat = 0;           ///< 0: run once, do not measure.
   bool checkGradients = false;
   bool json = false;
   bool statistics = false; ///< Of emulated kernels.

@@ -34,7 +34,7 @@
 extern "C" {
 #endif
 
-#define MOE_ABI_VERSION 2u
+#define MOE_ABI_VERSION 3u
 #define MOE_MAX_RANK 8
 #define MOE_MAX_SYMBOLS 8
 #define MOE_NAME_BYTES 64
@@ -245,6 +245,7 @@ typedef struct moe_entry {
   moe_entry_fn run;
   moe_workspace_fn workspace;
   moe_pack_fn pack;
+  const moe_entry_info *pack_info;
 } moe_entry;
 
 typedef struct moe_module moe_module;

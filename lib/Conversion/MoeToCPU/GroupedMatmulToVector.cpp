@@ -24,15 +24,14 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Epilogue.h"
 #include "MoeToCPU.h"
 #include "RegisterTile.h"
-#include "VectorEmitter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
-#include "moe/Dialect/Moe/Utils/WidenBody.h"
 
 using namespace mlir;
 using namespace mlir::moe;
@@ -77,7 +76,7 @@ private:
   void emitAlongInner(const Tile &tile, Value column, int64_t numColumns);
   void emitAlongColumns(const Tile &tile, Value column, int64_t size,
                         int64_t numVectors);
-  LogicalResult emitEpilogue(const Tile &tile, Value column, int64_t size);
+  LogicalResult emitEpilogues(const Tile &tile, Value column, int64_t size);
 
   Tile tileOf(ValueRange rows);
   void emitChunked(Value begin, Value end, Value columnEnd);
@@ -265,7 +264,7 @@ void ProductEmitter::emitBlock(Value first, Value count, Value column,
         vector::StoreOp::create(b, sums, buffer, accumulatorAt(weight, 0, own));
       }
       int64_t size = i + 1 == numVectors ? lastSize : lanes;
-      if (failed(emitEpilogue(tile, offsetBy(column, i * lanes), size)))
+      if (failed(emitEpilogues(tile, offsetBy(column, i * lanes), size)))
         status = failure();
     }
   });
@@ -366,7 +365,7 @@ void ProductEmitter::emitTile(const Tile &tile, Value column, Value columnEnd) {
   Value fullEnd = arith::SubIOp::create(b, columnEnd, rest);
   auto epilogue = [&](int64_t size) {
     return [this, &tile, size](Value first) {
-      if (failed(emitEpilogue(tile, first, size)))
+      if (failed(emitEpilogues(tile, first, size)))
         status = failure();
     };
   };
@@ -484,28 +483,16 @@ void ProductEmitter::emitAlongColumns(const Tile &tile, Value column,
 }
 
 /// The epilogue of `size` neighbouring columns of every row of the tile.
-LogicalResult ProductEmitter::emitEpilogue(const Tile &tile, Value column,
-                                           int64_t size) {
-  Block &body = op.getEpilogue().front();
+LogicalResult ProductEmitter::emitEpilogues(const Tile &tile, Value column,
+                                            int64_t size) {
   for (size_t row = 0; row < tile.rows.size(); ++row) {
-    SmallVector<Value> arguments;
+    SmallVector<Value> sums;
     for (int64_t weight = 0; weight < numWeights; ++weight)
-      arguments.push_back(emit.load(buffer, accumulatorAt(weight, row, column),
-                                    emit.getLanes()));
-    for (Value bias : op.getBiases())
-      arguments.push_back(emit.load(bias, {expert, column}, size));
-    Value place = tile.rows[row];
-    for (Value elements : op.getElements())
-      arguments.push_back(emit.load(elements, {place, column}, size));
-    for (Value values : op.getRowValues())
-      arguments.push_back(emit.broadcast(emit.loadScalar(values, place)));
-    IRMapping mapping;
-    mapping.map(body.getArguments(), arguments);
-    auto values = widenBody(b, body, mapping, emit.getLanes());
-    if (failed(values))
+      sums.push_back(emit.load(buffer, accumulatorAt(weight, row, column),
+                               emit.getLanes()));
+    if (failed(emitEpilogue(b, emit, op, sums, expert, tile.rows[row], column,
+                            size)))
       return failure();
-    for (auto [value, init] : llvm::zip(*values, op.getInits()))
-      emit.store(value, init, {place, column}, size);
   }
   return success();
 }
@@ -515,8 +502,8 @@ struct GroupedMatmulPattern : public OpRewritePattern<GroupedMatmulOp> {
 
   LogicalResult matchAndRewrite(GroupedMatmulOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op->getNumResults() > 0)
-      return rewriter.notifyMatchFailure(op, "is on tensors");
+    if (op->getNumResults() > 0 || op.getPanels())
+      return rewriter.notifyMatchFailure(op, "is on tensors, or packed");
     ImplicitLocOpBuilder b(op.getLoc(), rewriter);
     if (failed(ProductEmitter(b, op).run()))
       return failure();

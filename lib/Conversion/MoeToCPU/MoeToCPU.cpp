@@ -13,6 +13,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Dialect/X86Vector/X86VectorDialect.h"
 #include "mlir/Transforms/DialectConversion.h"
 #include "moe/Conversion/Passes.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
@@ -47,6 +48,8 @@ struct StridedCopyPattern : public OpRewritePattern<memref::CopyOp> {
 
 struct ConvertMoeToCPU
     : public moe::impl::ConvertMoeToCPUPassBase<ConvertMoeToCPU> {
+  using ConvertMoeToCPUPassBase::ConvertMoeToCPUPassBase;
+
   void runOnOperation() override {
     MLIRContext *context = &getContext();
     ConversionTarget target(*context);
@@ -61,6 +64,7 @@ struct ConvertMoeToCPU
     populateGroupToLoopsPatterns(patterns);
     populateCombineSlotsToVectorPatterns(patterns);
     populateGroupedMatmulToVectorPatterns(patterns);
+    populatePanelProductToVectorPatterns(patterns, vectorBits);
     populateGroupedOuterToVectorPatterns(patterns);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))

@@ -16,6 +16,9 @@ namespace mlir::moe {
 void populateGroupToLoopsPatterns(RewritePatternSet &patterns);
 void populateCombineSlotsToVectorPatterns(RewritePatternSet &patterns);
 void populateGroupedMatmulToVectorPatterns(RewritePatternSet &patterns);
+/// Products on packed weights, in vectors of `vectorBits`.
+void populatePanelProductToVectorPatterns(RewritePatternSet &patterns,
+                                          int64_t vectorBits);
 void populateGroupedOuterToVectorPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe

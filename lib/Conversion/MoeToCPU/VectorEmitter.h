@@ -19,7 +19,9 @@ namespace mlir::moe {
 class VectorEmitter {
 public:
   VectorEmitter(ImplicitLocOpBuilder &b, FloatType compute)
-      : b(b), compute(compute), lanes(compute.getWidth() == 64 ? 8 : 16) {}
+      : VectorEmitter(b, compute, compute.getWidth() == 64 ? 8 : 16) {}
+  VectorEmitter(ImplicitLocOpBuilder &b, FloatType compute, int64_t lanes)
+      : b(b), compute(compute), lanes(lanes) {}
 
   int64_t getLanes() const { return lanes; }
   FloatType getComputeType() const { return compute; }

@@ -52,6 +52,9 @@ std::string tolinalg::findObstacle(Operation *op) {
   if (auto route = dyn_cast<RouteOp>(op))
     if (!isa<TokenBodyAttrInterface>(route.getRouter()))
       os << "has a router without a token body, " << route.getRouter();
+  if (auto product = dyn_cast<GroupedMatmulOp>(op))
+    if (product.getPanels())
+      os << "has packed weights, which convert-moe-to-cpu reads";
   return reason;
 }
 

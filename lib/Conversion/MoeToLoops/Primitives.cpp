@@ -84,6 +84,7 @@ private:
                                [&](Value value) { return b.input(value); });
   }
   Value loadLhs(Value buffer, Value n, Value d);
+  Value loadPacked(int64_t side, Value expert, Value j, Value d);
 
   LoopBuilder &b;
   GroupedMatmulOp op;
@@ -99,14 +100,28 @@ Value GroupedProduct::loadLhs(Value buffer, Value n, Value d) {
   return b.roundThrough(b.mul(value, b.load(rowScale, n)), type);
 }
 
+/// weight[expert, j, d] of a side, where it lies in panels.
+Value GroupedProduct::loadPacked(int64_t side, Value expert, Value j, Value d) {
+  Value width = b.index(op.getPanels()->getWidth());
+  Value steps = b.index(op.getPanels()->getSteps());
+  Value column = b.add(b.mul(b.index(side), width), b.rem(j, width));
+  return b.load(weights[0], {expert, b.div(j, width), b.div(d, steps), column,
+                             b.rem(d, steps)});
+}
+
 SmallVector<Value> GroupedProduct::emit(Value expert, Value n, Value j) {
   SmallVector<Value> arguments;
-  for (auto [place, weight] : llvm::enumerate(weights)) {
-    Value factors = weight, source = lhs[lhs.size() > 1 ? place : 0];
+  for (int64_t place = 0; place < op.getNumSums(); ++place) {
+    Value source = lhs[lhs.size() > 1 ? place : 0];
     arguments.push_back(
         b.sum(b.index(0), b.index(op.getInSize()), [&](Value d) {
-          Value factor = op.getInOut() ? b.load(factors, {expert, d, j})
-                                       : b.load(factors, {expert, j, d});
+          Value factor;
+          if (op.getPanels())
+            factor = loadPacked(place, expert, j, d);
+          else if (op.getInOut())
+            factor = b.load(weights[place], {expert, d, j});
+          else
+            factor = b.load(weights[place], {expert, j, d});
           return b.mul(loadLhs(source, n, d), factor);
         }));
   }

@@ -190,6 +190,9 @@ private:
   void emitRun();
   void emitWorkspace();
   LogicalResult emitPack();
+  LogicalResult checkNoWorkspace(func::FuncOp packer);
+  Value emitWorkspaceBuffer(MemRefType type, Value address, Value bytes);
+  static void stripEntry(func::FuncOp planned);
 
   std::string exported(StringRef suffix) {
     return ("moe_" + function.getName() + suffix).str();
@@ -313,17 +316,8 @@ void EntryEmitter::emitRun() {
   for (unsigned i = 0; i < numOutputs; ++i)
     arguments.push_back(emitMemRef(out, i, typeOf(numInputs + i)));
 
-  MemRefType workspaceType = typeOf(numInputs + numOutputs);
-  auto descriptor = MemRefDescriptor::poison(
-      b, b.getLoc(), converter.convertType(workspaceType));
-  descriptor.setAllocatedPtr(b, b.getLoc(), workspace);
-  descriptor.setAlignedPtr(b, b.getLoc(), workspace);
-  descriptor.setConstantOffset(b, b.getLoc(), 0);
-  descriptor.setSize(b, b.getLoc(), 0, bytes);
-  descriptor.setConstantStride(b, b.getLoc(), 0, 1);
   arguments.push_back(
-      UnrealizedConversionCastOp::create(b, workspaceType, Value(descriptor))
-          .getResult(0));
+      emitWorkspaceBuffer(typeOf(numInputs + numOutputs), workspace, bytes));
   arguments.push_back(context);
   auto call = func::CallOp::create(b, function, arguments);
   LLVM::ReturnOp::create(b, call.getResult(0));
@@ -344,19 +338,33 @@ void EntryEmitter::emitWorkspace() {
   LLVM::ReturnOp::create(b, abi.constant(i32, MOE_OK));
 }
 
-/// The entry reads weights in the layout they are stored in, so that packing is
-/// a checked copy; a packed layout of its own changes this function and the
-/// description, not the callers.
+/// Where moe-pack-weights made @NAME.pack, that function; else the entry reads
+/// weights as they are stored, and packing is a checked copy.
 LogicalResult EntryEmitter::emitPack() {
-  SmallVector<unsigned> packed;
-  for (unsigned i = 0; i < numInputs; ++i)
-    if (function.getArgAttr(i, kLayoutAttrName))
-      packed.push_back(i);
-  InfoBuilder builder(function, MOE_DEVICE_CPU);
+  auto packer = module.lookupSymbol<func::FuncOp>(
+      getPackFunctionName(function.getName()));
+  func::FuncOp described = packer ? packer : function;
+  SmallVector<unsigned> inputs, outputs;
+  if (packer) {
+    auto count = packer->getAttrOfType<IntegerAttr>(kNumInputsAttrName);
+    if (!count || packer.getNumArguments() < count.getInt() + 2 ||
+        failed(checkNoWorkspace(packer)))
+      return packer.emitOpError("is no planned pack function");
+    llvm::append_range(inputs, llvm::seq<unsigned>(0, count.getInt()));
+    llvm::append_range(
+        outputs,
+        llvm::seq<unsigned>(count.getInt(), packer.getNumArguments() - 2));
+  } else {
+    for (unsigned i = 0; i < numInputs; ++i)
+      if (function.getArgAttr(i, kLayoutAttrName))
+        inputs.push_back(i);
+    outputs = inputs;
+  }
+  InfoBuilder builder(described, MOE_DEVICE_CPU);
   if (failed(builder.setName((function.getName() + "_pack").str())))
     return failure();
-  for (bool isInput : {true, false})
-    for (unsigned index : packed)
+  for (auto [list, isInput] : {std::pair(inputs, true), {outputs, false}})
+    for (unsigned index : list)
       if (failed(builder.addArgument(index, isInput)))
         return failure();
   b.setInsertionPointToEnd(module.getBody());
@@ -372,11 +380,61 @@ LogicalResult EntryEmitter::emitPack() {
       abi.callThrough(context, offsetof(moe_context, check), i32,
                       {context, LLVM::AddressOfOp::create(b, packInfo), in, out,
                        none, zero, zero}));
-  for (auto [place, index] : llvm::enumerate(packed))
-    memref::CopyOp::create(b, emitMemRef(in, place, typeOf(index)),
-                           emitMemRef(out, place, typeOf(index)));
-  LLVM::ReturnOp::create(b, abi.constant(i32, MOE_OK));
+  SmallVector<Value> arguments;
+  auto typeOf = [&](unsigned index) {
+    return cast<MemRefType>(described.getArgumentTypes()[index]);
+  };
+  for (auto [place, index] : llvm::enumerate(inputs))
+    arguments.push_back(emitMemRef(in, place, typeOf(index)));
+  for (auto [place, index] : llvm::enumerate(outputs))
+    arguments.push_back(emitMemRef(out, place, typeOf(index)));
+  Value status = abi.constant(i32, MOE_OK);
+  if (packer) {
+    arguments.push_back(
+        emitWorkspaceBuffer(typeOf(packer.getNumArguments() - 2), none, zero));
+    arguments.push_back(context);
+    status = func::CallOp::create(b, packer, arguments).getResult(0);
+    stripEntry(packer);
+  } else {
+    for (size_t i = 0; i < inputs.size(); ++i)
+      memref::CopyOp::create(b, arguments[i], arguments[inputs.size() + i]);
+  }
+  LLVM::ReturnOp::create(b, status);
   return success();
+}
+
+/// A pack function is called without a workspace.
+LogicalResult EntryEmitter::checkNoWorkspace(func::FuncOp packer) {
+  auto size = module.lookupSymbol<func::FuncOp>(
+      getWorkspaceFunctionName(packer.getName()));
+  if (!size)
+    return failure();
+  auto returned = cast<func::ReturnOp>(size.getBody().front().getTerminator());
+  return success(matchPattern(returned.getOperand(0), m_Zero()));
+}
+
+/// `bytes` bytes at an address as the buffer that a planned function takes.
+Value EntryEmitter::emitWorkspaceBuffer(MemRefType type, Value address,
+                                        Value bytes) {
+  auto descriptor =
+      MemRefDescriptor::poison(b, b.getLoc(), converter.convertType(type));
+  descriptor.setAllocatedPtr(b, b.getLoc(), address);
+  descriptor.setAlignedPtr(b, b.getLoc(), address);
+  descriptor.setConstantOffset(b, b.getLoc(), 0);
+  descriptor.setSize(b, b.getLoc(), 0, bytes);
+  descriptor.setConstantStride(b, b.getLoc(), 0, 1);
+  return UnrealizedConversionCastOp::create(b, type, Value(descriptor))
+      .getResult(0);
+}
+
+/// From here on a function like any other.
+void EntryEmitter::stripEntry(func::FuncOp planned) {
+  planned.setPrivate();
+  planned->removeAttr(kEntryAttrName);
+  planned->removeAttr(kNumInputsAttrName);
+  planned->removeAttr(kBoundsAttrName);
+  for (unsigned i = 0, e = planned.getNumArguments(); i < e; ++i)
+    planned.setArgAttrs(i, ArrayRef<NamedAttribute>());
 }
 
 LogicalResult EntryEmitter::run() {
@@ -401,20 +459,15 @@ LogicalResult EntryEmitter::run() {
   emitWorkspace();
   if (failed(emitPack()))
     return failure();
-  // From here on it is a function like any other, under a name that no function
-  // of C has: an entry may be called exp, and call that of the math library.
+  // Under a name that no function of C has: an entry may be called exp, and
+  // call that of the math library.
   std::string inner = (function.getName() + ".body").str();
   if (module.lookupSymbol(inner) ||
       failed(SymbolTable::replaceAllSymbolUses(function, b.getStringAttr(inner),
                                                module)))
     return function.emitOpError("cannot be renamed to '") << inner << "'";
   function.setName(inner);
-  function.setPrivate();
-  function->removeAttr(kEntryAttrName);
-  function->removeAttr(kNumInputsAttrName);
-  function->removeAttr(kBoundsAttrName);
-  for (unsigned i = 0, e = function.getNumArguments(); i < e; ++i)
-    function.setArgAttrs(i, ArrayRef<NamedAttribute>());
+  stripEntry(function);
   return success();
 }
 
@@ -422,7 +475,14 @@ struct MoeEmitEntry : public moe::impl::MoeEmitEntryPassBase<MoeEmitEntry> {
   using MoeEmitEntryPassBase::MoeEmitEntryPassBase;
 
   void runOnOperation() override {
-    for (func::FuncOp entry : getEntries(getOperation()))
+    // A pack function belongs to its entry, and is an entry no more after it.
+    SmallVector<func::FuncOp> entries = getEntries(getOperation());
+    llvm::erase_if(entries, [&](func::FuncOp entry) {
+      return llvm::any_of(entries, [&](func::FuncOp other) {
+        return getPackFunctionName(other.getName()) == entry.getName();
+      });
+    });
+    for (func::FuncOp entry : entries)
       if (failed(EntryEmitter(entry, gpu).run()))
         return signalPassFailure();
   }

@@ -305,7 +305,7 @@ func.func private @f() -> (tensor<?x4xf32> {moe.name = 3})
 
 // -----
 
-// expected-error @+1 {{'moe.layout' is a #moe.layout}}
+// expected-error @+1 {{'moe.layout' is a #moe.layout or #moe.panels}}
 func.func private @f(tensor<?x4xf32> {moe.layout = "out_in"})
 
 // -----
@@ -332,3 +332,18 @@ func.func private @f() -> (index {moe.dims = []})
 
 // expected-error @+1 {{unknown argument or result attribute 'moe.nome'}}
 func.func private @f(tensor<?x4xf32> {moe.nome = "x"})
+
+// -----
+
+// expected-error @+1 {{panels have one or two sides, not 3}}
+func.func private @panels_sides() attributes {test.panels = #moe.panels<columns = 48, steps = 1, sides = 3>}
+
+// -----
+
+// expected-error @+1 {{panels have at least one step, not 0}}
+func.func private @panels_steps() attributes {test.panels = #moe.panels<columns = 64, steps = 0, sides = 1>}
+
+// -----
+
+// expected-error @+1 {{panels of 2 sides have a positive multiple of it of columns, not 63}}
+func.func private @panels_columns() attributes {test.panels = #moe.panels<columns = 63, steps = 1, sides = 2>}

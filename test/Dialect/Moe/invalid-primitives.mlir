@@ -585,6 +585,84 @@ func.func @grouped_matmul_c8(%x: tensor<?x4xf32>, %w: memref<1x6x4xf32>,
 
 // -----
 
+func.func @grouped_matmul_c1_rank(%x: memref<?x4xf32>,
+                                  %w: memref<1x1x4x16x1xf32>,
+                                  %dest: memref<?x6xf32>) {
+  // expected-error @+1 {{weights have 5 dimensions, not 3 (grouped_matmul_c1)}}
+  moe.grouped_matmul %x weights(%w : memref<1x1x4x16x1xf32>)
+      outs(%dest : memref<?x6xf32>)
+      : memref<?x4xf32> {
+  ^bb0(%acc: f32):
+    moe.yield %acc : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c9_rank(%x: memref<?x4xf32>, %w: memref<1x6x4xf32>,
+                                  %dest: memref<?x6xf32>) {
+  // expected-error @+1 {{weights have 3 dimensions, not 5 as in panels (grouped_matmul_c9)}}
+  moe.grouped_matmul %x weights(%w : memref<1x6x4xf32>)
+      panels<columns = 16, steps = 1, sides = 1>
+      outs(%dest : memref<?x6xf32>)
+      : memref<?x4xf32> {
+  ^bb0(%acc: f32):
+    moe.yield %acc : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c9_shape(%x: memref<?x4xf32>,
+                                   %w: memref<1x1x4x16x1xf32>,
+                                   %dest: memref<?x20xf32>) {
+  // expected-error @+1 {{has panels of shape [1, 1, 4, 16, 1], expected [1, 2, 4, 16, 1] (grouped_matmul_c9)}}
+  moe.grouped_matmul %x weights(%w : memref<1x1x4x16x1xf32>)
+      panels<columns = 16, steps = 1, sides = 1>
+      outs(%dest : memref<?x20xf32>)
+      : memref<?x4xf32> {
+  ^bb0(%acc: f32):
+    moe.yield %acc : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c9_in_out(%x: memref<?x4xf32>,
+                                    %w: memref<1x1x4x16x1xf32>,
+                                    %dest: memref<?x6xf32>) {
+  // expected-error @+1 {{with panels takes one weight tensor, one lhs and no in_out (grouped_matmul_c9)}}
+  moe.grouped_matmul %x weights(%w : memref<1x1x4x16x1xf32>)
+      panels<columns = 16, steps = 1, sides = 1> in_out
+      outs(%dest : memref<?x6xf32>)
+      : memref<?x4xf32> {
+  ^bb0(%acc: f32):
+    moe.yield %acc : f32
+  }
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_c9_dynamic(%x: memref<?x?xf32>,
+                                     %w: memref<1x1x4x16x1xf32>,
+                                     %dest: memref<?x6xf32>) {
+  // expected-error @+1 {{with panels needs static J and D (grouped_matmul_c9)}}
+  moe.grouped_matmul %x weights(%w : memref<1x1x4x16x1xf32>)
+      panels<columns = 16, steps = 1, sides = 1>
+      outs(%dest : memref<?x6xf32>)
+      : memref<?x?xf32> {
+  ^bb0(%acc: f32):
+    moe.yield %acc : f32
+  }
+  return
+}
+
+// -----
+
 func.func @yield_parent(%a: f32) {
   // expected-error @+1 {{'moe.yield' op expects parent op 'moe.grouped_matmul'}}
   moe.yield %a : f32

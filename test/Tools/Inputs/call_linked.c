@@ -60,7 +60,8 @@ static int is_payload(const char *path, const void *data, size_t bytes) {
 
 int main(int argc, char **argv) {
   const moe_entry_info *info = &SYMBOL(_info);
-  moe_entry entry = {info, SYMBOL(), SYMBOL(_workspace), SYMBOL(_pack)};
+  moe_entry entry = {info, SYMBOL(), SYMBOL(_workspace), SYMBOL(_pack),
+                     &SYMBOL(_pack_info)};
   uint32_t count = info->num_inputs + info->num_outputs, i;
   size_t elements = 0, j;
   if (argc < 2 || count > MOST || info->num_outputs < 1)

@@ -157,6 +157,26 @@ LogicalResult LayoutAttr::verify(EmitError emitError, Orientation, Orientation,
   return success();
 }
 
+LogicalResult PanelsAttr::verify(EmitError emitError, int64_t columns,
+                                 int64_t steps, int64_t sides) {
+  if (sides < 1 || sides > 2)
+    return emitError() << "panels have one or two sides, not " << sides;
+  if (steps < 1)
+    return emitError() << "panels have at least one step, not " << steps;
+  if (columns < 1 || columns % sides != 0)
+    return emitError() << "panels of " << sides
+                       << " sides have a positive multiple of it of columns, "
+                          "not "
+                       << columns;
+  return success();
+}
+
+SmallVector<int64_t, 5> PanelsAttr::getShape(int64_t numExperts, int64_t out,
+                                             int64_t in) const {
+  return {numExperts, llvm::divideCeilSigned(out, getWidth()),
+          llvm::divideCeilSigned(in, getSteps()), getColumns(), getSteps()};
+}
+
 LogicalResult ActivationAttr::verify(EmitError emitError, ActivationKind kind,
                                      ActivationStyle style, APFloat limit,
                                      APFloat alpha) {

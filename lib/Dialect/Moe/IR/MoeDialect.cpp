@@ -125,8 +125,8 @@ static LogicalResult verifyArgAttribute(Operation *op, Type type,
     return success();
   }
   if (name == kLayoutAttrName) {
-    if (!isa<LayoutAttr>(attr.getValue()))
-      return op->emitOpError("'moe.layout' is a #moe.layout");
+    if (!isa<LayoutAttr, PanelsAttr>(attr.getValue()))
+      return op->emitOpError("'moe.layout' is a #moe.layout or #moe.panels");
     return success();
   }
   if (name == kDimsAttrName) {

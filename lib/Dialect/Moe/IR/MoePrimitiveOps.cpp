@@ -120,11 +120,19 @@ int64_t GroupedMatmulOp::getNumExperts() {
   return dimOf(getWeights().front(), 0);
 }
 
+int64_t GroupedMatmulOp::getNumSums() {
+  return getPanels() ? getPanels()->getSides() : getWeights().size();
+}
+
 int64_t GroupedMatmulOp::getOutSize() {
+  if (getPanels())
+    return dimOf(getInit(), 1);
   return dimOf(getWeights().front(), getInOut() ? 2 : 1);
 }
 
 int64_t GroupedMatmulOp::getInSize() {
+  if (getPanels())
+    return dimOf(getLhs().front(), 1);
   return dimOf(getWeights().front(), getInOut() ? 1 : 2);
 }
 
@@ -137,8 +145,14 @@ static LogicalResult verifyOperandCounts(GroupedMatmulOp op) {
   if (op.getLhs().size() != 1 && op.getLhs().size() != numWeights)
     return op.emitOpError("takes one lhs or one for each weight, not ")
            << op.getLhs().size() << " (grouped_matmul_c1)";
+  int64_t rank = op.getPanels() ? 5 : 3;
   for (Value weight : op.getWeights()) {
     auto type = cast<ShapedType>(weight.getType());
+    if (type.getRank() != rank)
+      return op.emitOpError("weights have ")
+             << type.getRank() << " dimensions, not " << rank
+             << (op.getPanels() ? " as in panels (grouped_matmul_c9)"
+                                : " (grouped_matmul_c1)");
     auto first = cast<ShapedType>(op.getWeights().front().getType());
     if (type.getShape() != first.getShape() ||
         type.getElementType() != first.getElementType())
@@ -149,9 +163,32 @@ static LogicalResult verifyOperandCounts(GroupedMatmulOp op) {
   return success();
 }
 
+/// Panels against the sizes that lhs and results have.
+static LogicalResult verifyPanels(GroupedMatmulOp op) {
+  std::optional<PanelsAttr> panels = op.getPanels();
+  if (!panels)
+    return success();
+  if (op.getWeights().size() != 1 || op.getLhs().size() != 1 || op.getInOut())
+    return op.emitOpError("with panels takes one weight tensor, one lhs and no "
+                          "in_out (grouped_matmul_c9)");
+  if (ShapedType::isDynamic(op.getInSize()) ||
+      ShapedType::isDynamic(op.getOutSize()))
+    return op.emitOpError("with panels needs static J and D "
+                          "(grouped_matmul_c9)");
+  auto expected =
+      panels->getShape(op.getNumExperts(), op.getOutSize(), op.getInSize());
+  auto type = cast<ShapedType>(op.getWeights().front().getType());
+  if (type.getShape() != ArrayRef<int64_t>(expected))
+    return op.emitOpError("has panels of shape [")
+           << type.getShape() << "], expected [" << ArrayRef<int64_t>(expected)
+           << "] (grouped_matmul_c9)";
+  return success();
+}
+
 LogicalResult GroupedMatmulOp::verify() {
   if (failed(verifyOperandCounts(*this)) ||
-      failed(verifyOneKind(*this, "grouped_matmul_c8")))
+      failed(verifyOneKind(*this, "grouped_matmul_c8")) ||
+      failed(verifyPanels(*this)))
     return failure();
   SmallVector<NamedDim> depths = {{"weights", getInSize()}};
   SmallVector<NamedDim> outs = {{"weights", getOutSize()}};
@@ -195,8 +232,8 @@ LogicalResult GroupedMatmulOp::verify() {
 LogicalResult GroupedMatmulOp::verifyRegions() {
   Block &body = getEpilogue().front();
   Type compute = getComputeType();
-  size_t expected = getWeights().size() + getBiases().size() +
-                    getElements().size() + getRowValues().size();
+  size_t expected = getNumSums() + getBiases().size() + getElements().size() +
+                    getRowValues().size();
   auto isCompute = [&](Type type) { return type == compute; };
   auto yield = cast<YieldOp>(body.getTerminator());
   if (body.getNumArguments() != expected ||

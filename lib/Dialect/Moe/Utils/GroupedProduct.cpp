@@ -24,7 +24,7 @@ static GroupedMatmulOp emitInto(ImplicitLocOpBuilder &b,
   auto op = GroupedMatmulOp::create(
       b, inits.getTypes(), product.lhs, product.rows, product.rowScale,
       product.offsets, product.weights, product.biases, product.elements,
-      product.rowValues, inits, product.inOut);
+      product.rowValues, inits, product.inOut, /*panels=*/PanelsAttr());
   OpBuilder::InsertionGuard guard(b);
   Block *body = b.createBlock(&op.getEpilogue());
   size_t numArguments = product.weights.size() + product.biases.size() +

@@ -139,6 +139,11 @@ constexpr StringLiteral kLayoutAttrName = "moe.layout";
 /// destinations of its results.
 constexpr StringLiteral kNumInputsAttrName = "moe.num_inputs";
 
+/// The function that makes an entry's packed weights of the stored ones.
+inline std::string getPackFunctionName(StringRef entry) {
+  return (entry + ".pack").str();
+}
+
 /// The version that bytecode of this dialect carries.
 constexpr uint64_t kDialectVersion = 1;
 

@@ -242,6 +242,31 @@ def Moe_LayoutAttr : Moe_Attr<"Layout", "layout"> {
   }];
 }
 
+def Moe_PanelsAttr : Moe_Attr<"Panels", "panels"> {
+  let summary = "how packed weights lie in memory";
+  let description = [{
+    Weights [E, J, D] of `sides` projections with the same rows (gate and up,
+    or one) as one tensor [E, P, ceil(D / steps), columns, steps], P =
+    ceil(J / width), width = columns / sides. Element [e, p, s, c, i] is weight
+    c / width at [e, p * width + c % width, s * steps + i], or zero where that
+    is past J or D. A panel is what one pass over the inner dimension reads,
+    front to back; `steps` neighbours of it lie side by side for instructions
+    that multiply so many at once.
+
+    Example: `#moe.panels<columns = 64, steps = 2, sides = 2>`
+  }];
+  let parameters = (ins "int64_t":$columns, "int64_t":$steps, "int64_t":$sides);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// Columns that each weight has in a panel.
+    int64_t getWidth() const { return getColumns() / getSides(); }
+    /// The packed shape of weights of `out` output and `in` input features.
+    ::llvm::SmallVector<int64_t, 5> getShape(int64_t numExperts, int64_t out,
+                                             int64_t in) const;
+  }];
+}
+
 def Moe_ActivationAttr : Moe_Attr<"Activation", "activation",
     [DeclareAttrInterfaceMethods<Moe_ActivationAttrInterface,
                                  ["buildActivationVJP"]>]> {

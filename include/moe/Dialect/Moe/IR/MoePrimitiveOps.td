@@ -97,25 +97,32 @@ def Moe_GroupedMatmulOp : Moe_PrimitiveOp<"grouped_matmul",
     not written. The order of the sum depends on the weight's orientation alone,
     so that a row's result does not depend on other rows.
 
+    With `panels` there is one weight tensor, packed as that attribute says; it
+    holds as many weights as it has sides. moe-pack-weights makes it; only code
+    for CPUs and the oracle read it.
+
     Labels: grouped_matmul_c1 one or two weights of one type, one lhs or as
     many, at least one destination; grouped_matmul_c2 D of lhs and weights;
     grouped_matmul_c3 J of weights, biases, elements and results;
     grouped_matmul_c4 E (at least 1) of offsets, weights, biases;
     grouped_matmul_c5 N of rows, row_scale, elements, row_values and results;
     grouped_matmul_c6 arguments and yields of the epilogue; grouped_matmul_c7
-    without offsets E is 1; grouped_matmul_c8 all tensors or all memrefs.
+    without offsets E is 1; grouped_matmul_c8 all tensors or all memrefs;
+    grouped_matmul_c9 panels have one weight tensor of the shape that follows
+    from E, J and D, one lhs and no `in_out`.
   }];
   let arguments = (ins
     Variadic<Moe_FloatShaped<[2]>>:$lhs,
     Optional<Moe_IndexShaped<[1]>>:$rows,
     Optional<Moe_FloatShaped<[1]>>:$row_scale,
     Optional<Moe_IndexShaped<[1]>>:$offsets,
-    Variadic<Moe_FloatShaped<[3]>>:$weights,
+    Variadic<Moe_FloatShaped<[3, 5]>>:$weights,
     Variadic<Moe_FloatShaped<[2]>>:$biases,
     Variadic<Moe_FloatShaped<[2]>>:$elements,
     Variadic<Moe_FloatShaped<[1]>>:$row_values,
     Variadic<Moe_FloatShaped<[2]>>:$inits,
-    UnitAttr:$in_out
+    UnitAttr:$in_out,
+    OptionalAttr<Moe_PanelsAttr>:$panels
   );
   let results = (outs Variadic<TensorRankOf<[AnyFloat], [2]>>:$results);
   let regions = (region SizedRegion<1>:$epilogue);
@@ -125,6 +132,7 @@ def Moe_GroupedMatmulOp : Moe_PrimitiveOp<"grouped_matmul",
          | `row_scale` `(` $row_scale `:` type($row_scale) `)`
          | `offsets` `(` $offsets `:` type($offsets) `)`)
     `weights` `(` $weights `:` type($weights) `)`
+    (`panels` `` $panels^)?
     (`biases` `(` $biases^ `:` type($biases) `)`)? (`in_out` $in_out^)?
     (`elements` `(` $elements^ `:` type($elements) `)`)?
     (`row_values` `(` $row_values^ `:` type($row_values) `)`)?
@@ -140,6 +148,8 @@ def Moe_GroupedMatmulOp : Moe_PrimitiveOp<"grouped_matmul",
     /// The type the sum and the epilogue are computed in.
     ::mlir::FloatType getComputeType();
     int64_t getNumExperts();
+    /// Sums that the epilogue gets: weights, or sides of panels.
+    int64_t getNumSums();
     /// J, and D.
     int64_t getOutSize();
     int64_t getInSize();

@@ -200,6 +200,42 @@ def MoeLowerToGroupedPass
   ];
 }
 
+def MoePackWeightsPass : Pass<"moe-pack-weights", "::mlir::ModuleOp"> {
+  let summary = "expert weights of entries in the order that code reads";
+  let description = [{
+    Precondition: entries prepared, on grouped primitives and tensors.
+    Postcondition: each argument with a moe.layout that only one product reads,
+    through views, is packed (#moe.panels), two that make one product (gate and
+    up) as one argument; and a function @NAME.pack makes the packed arguments
+    from the stored ones. It takes every argument that has a layout, in order,
+    and gives every one that the entry then has; where the expert axis leads,
+    it does so for any number of experts, so that weights can be packed as they
+    are read.
+
+    Panels have `columns` columns, and two steps of bf16. Rows of 16-bit numbers
+    are widened once in front of their product, or written wide by the product
+    that makes them, unless `dot` says that the processor multiplies pairs of
+    bf16 as they are. What stays as stored is told by a remark: weights of f64,
+    of products whose rows are scaled, or that something else reads too.
+
+    See test/Dialect/Moe/Transforms/pack-weights.mlir.
+  }];
+  let options = [
+    Option<"columns", "columns", "int64_t", "64", "columns of a panel">,
+    Option<"dot", "dot", "bool", "false",
+           "rows of bf16 are multiplied as they are">
+  ];
+  let statistics = [
+    Statistic<"numPacked", "num-packed", "products with packed weights">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect",
+    "::mlir::bufferization::BufferizationDialect",
+    "::mlir::linalg::LinalgDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect", "::mlir::tensor::TensorDialect"
+  ];
+}
+
 def MoeApproximateMathPass
     : Pass<"moe-approximate-math", "::mlir::func::FuncOp"> {
   let summary = "exp, log1p, tanh and erf of f32 as polynomials";
