@@ -27,12 +27,6 @@ using namespace mlir::moe::tolinalg;
 
 namespace {
 
-/// Adds one where a condition holds.
-Value emitCountIf(ImplicitLocOpBuilder &b, Value condition, Value count) {
-  Value more = emitAdd(b, count, emitIndex(b, 1));
-  return arith::SelectOp::create(b, condition, more, count);
-}
-
 /// How many experts took each token, [T, 1] i32.
 Value emitTakers(ImplicitLocOpBuilder &b, Value ids, Value numTokens) {
   Value zero = emitIndex(b, 0);
@@ -88,7 +82,6 @@ public:
 
 private:
   Value emitKeys(KeyOrder &order, Value scores);
-  Value emitRanks(KeyOrder &order, Value keys);
   Value emitIds(Value ranks, Value dest);
 
   ImplicitLocOpBuilder &b;
@@ -111,8 +104,8 @@ SmallVector<Value> ChoiceThreads::emit() {
   KeyOrder order(b, compute);
   // Over tokens a score is increasing in its logit, which has no false ties.
   bool isOverTokens = router.getAxis() == ChoiceAxis::tokens;
-  Value ranks =
-      emitRanks(order, emitKeys(order, isOverTokens ? logits : scores));
+  Value ranks = emitRanks(b, groups, order,
+                          emitKeys(order, isOverTokens ? logits : scores));
   SmallVector<Value> dests = emitDestinations(b, op);
   Value ids = emitIds(ranks, dests[0]);
   Value takers;
@@ -144,34 +137,6 @@ Value ChoiceThreads::emitKeys(KeyOrder &order, Value scores) {
       return key;
     return arith::SelectOp::create(b, emitRead(b, mask, token), key,
                                    order.getEmptyKey());
-  });
-}
-
-/// How many tokens of its group stand in front of a token at an expert: those
-/// with a greater key, and the earlier ones with the same.
-Value ChoiceThreads::emitRanks(KeyOrder &order, Value keys) {
-  Value ranks = emitEmptyLike(b, keys, b.getI32Type());
-  return emitNumbers(b, ranks, [&](Value token, Value expert) {
-    Value group = groups.getGroup(token);
-    Value own = emitRead(b, keys, {token, expert});
-    auto count = [&](Value begin, Value end, Value so, bool isEarlier) {
-      return emitLoop(b, begin, end, so,
-                      [&](Value other, ValueRange so) -> SmallVector<Value> {
-                        Value key = emitRead(b, keys, {other, expert});
-                        Value isInFront =
-                            isEarlier
-                                ? arith::CmpIOp::create(
-                                      b, arith::CmpIPredicate::sge, key, own)
-                                      .getResult()
-                                : order.isGreater(key, own);
-                        return {emitCountIf(b, isInFront, so[0])};
-                      })[0];
-    };
-    Value before = count(groups.getBegin(group), token, emitIndex(b, 0),
-                         /*isEarlier=*/true);
-    Value after = count(token, groups.getEnd(group), before,
-                        /*isEarlier=*/false);
-    return emitToI32(b, after);
   });
 }
 
