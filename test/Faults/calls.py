@@ -146,6 +146,61 @@ def example_backward(
     return backward_of(call.source, call.entry, wrt, call.arrays)
 
 
+# Losses of 5 experts, of each kind of sum: scores and choices, rows of tokens,
+# terms, softmax over tokens, chances.
+LOSSES = """
+func.func @losses(%x: tensor<?x5xf32> {moe.name = "x", moe.dims = ["T", ""]},
+    %noisy: tensor<?x5xf32> {moe.name = "noisy", moe.dims = ["T", ""]},
+    %ids: tensor<?x2xi32> {moe.name = "ids", moe.dims = ["T", ""]},
+    %mask: tensor<?xi1> {moe.name = "mask", moe.dims = ["T"]},
+    %groups: tensor<?xi32> {moe.name = "groups", moe.dims = ["G"]})
+    -> (tensor<f32> {moe.name = "balance"}, tensor<f32> {moe.name = "second"},
+        tensor<f32> {moe.name = "z"}, tensor<f32> {moe.name = "tokens"},
+        tensor<f32> {moe.name = "load"})
+    attributes {moe.entry} {
+  %s = moe.score %x by softmax : tensor<?x5xf32> -> tensor<?x5xf32>
+  %0 = moe.aux_loss <balance> %s ids(%ids : tensor<?x2xi32>)
+      mask(%mask : tensor<?xi1>) groups(%groups : tensor<?xi32>)
+      coefficient 1.0 : tensor<?x5xf32> -> tensor<f32>
+  %1 = moe.aux_loss <second_place> %s ids(%ids : tensor<?x2xi32>)
+      mask(%mask : tensor<?xi1>) groups(%groups : tensor<?xi32>)
+      coefficient 1.0 : tensor<?x5xf32> -> tensor<f32>
+  %2 = moe.aux_loss <z> %x mask(%mask : tensor<?xi1>)
+      groups(%groups : tensor<?xi32>)
+      coefficient 1.0 : tensor<?x5xf32> -> tensor<f32>
+  %3 = moe.aux_loss <token_balance> %x mask(%mask : tensor<?xi1>)
+      groups(%groups : tensor<?xi32>)
+      coefficient 1.0 : tensor<?x5xf32> -> tensor<f32>
+  %4 = moe.load_loss <kth_excluding> %x, %noisy std 0.5
+      mask(%mask : tensor<?xi1>) groups(%groups : tensor<?xi32>) k 2
+      eps 1.0e-10 coefficient 1.0
+      : tensor<?x5xf32>, tensor<?x5xf32> -> tensor<f32>
+  return %0, %1, %2, %3, %4 : tensor<f32>, tensor<f32>, tensor<f32>,
+      tensor<f32>, tensor<f32>
+}
+"""
+
+
+def losses(tokens: int) -> Call:
+    """Losses of some groups, one masked and one empty in front of others."""
+    rng = np.random.default_rng(9)
+    x, noise = rng.standard_normal((2, tokens, 5)).astype(np.float32)
+    part = tokens // 5
+    groups = np.array([0, part, 2 * part, 2 * part, tokens], np.int32)
+    mask = rng.random(tokens) < 0.8
+    mask[part : 2 * part] = False
+    ids = np.argsort(-x, axis=1)[:, :2].astype(np.int32)
+    ids[1] = -1
+    arrays = {"x": x, "noisy": x + noise, "ids": ids}
+    return Call(LOSSES, "losses", {**arrays, "mask": mask, "groups": groups})
+
+
+def losses_backward(tokens: int) -> Call:
+    """Their gradients."""
+    call = losses(tokens)
+    return backward_of(call.source, call.entry, ["x", "noisy"], call.arrays)
+
+
 def layouts_of(source: str) -> dict[str, str]:
     """The layouts that arguments have, by name: files do not say."""
     found = {}

@@ -22,6 +22,8 @@ from calls import (
     example,
     example_backward,
     forward,
+    losses,
+    losses_backward,
 )
 from common.layers import Sizes
 
@@ -186,4 +188,8 @@ CASES += [
 CASES += [
     Case(f"{name}, backward", lambda name=name: backward(name, SIZES))
     for name in ("top_k", "exact_k", "expert_choice", "soft")
+]
+CASES += [
+    Case("losses, forward", lambda: losses(71)),
+    Case("losses, backward", lambda: losses_backward(71)),
 ]

@@ -56,8 +56,8 @@ Value GroupFolds::getFirstChunk(Value group) {
 
 Value GroupFolds::getLastChunk(Value group) {
   Value count = emitSub(b, groups.getEnd(group), groups.getBegin(group));
-  return emitAdd(b, getFirstChunk(group),
-                 arith::CeilDivUIOp::create(b, count, size));
+  Value full = arith::DivUIOp::create(b, count, size);
+  return emitAdd(b, getFirstChunk(group), emitAdd(b, full, emitIndex(b, 1)));
 }
 
 Value GroupFolds::emitTable(int64_t width, Type type) {
@@ -152,12 +152,9 @@ Value GroupFolds::emitShares(
   Value totals = emitSums(width, type, emitPower);
   Value shares =
       emitEmpty(b, {getAsOpFoldResult(numTokens), b.getIndexAttr(width)}, type);
-  return emitNumbers(b, shares, [&](Value token, Value column) {
-    return emitWhereLive(
-        token, emitFloat(b, type, 0.0), [&]() -> SmallVector<Value> {
-          Value total = emitRead(b, totals, {getGroup(token), column});
-          return {arith::DivFOp::create(b, emitPower(token, column), total)};
-        })[0];
+  return emitNumbers(b, shares, [&](Value token, Value column) -> Value {
+    Value total = emitRead(b, totals, {getGroup(token), column});
+    return arith::DivFOp::create(b, emitPower(token, column), total);
   });
 }
 

@@ -6,11 +6,12 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A group's tokens come in chunks from its first on; the last is not full. An
-// iteration folds one column of a chunk in the order of its tokens, another the
-// group's chunks in theirs, so that the order of a sum follows from the groups
-// alone. Chunks of all groups share one list, in which group g begins at row
-// begin(g) / kChunk + g: behind all that the groups in front may need.
+// A group's tokens come in chunks from its first on; the last is never full and
+// may have none. An iteration folds one column of a chunk in the order of its
+// tokens, another the group's chunks in theirs, so that the order of a sum
+// follows from the groups alone. Chunks of all groups share one list, in which
+// group g begins at row begin(g) / kChunk + g: behind all that the groups in
+// front may need.
 //
 //===----------------------------------------------------------------------===//
 
@@ -46,7 +47,7 @@ public:
   Value emitSums(int64_t width, FloatType type,
                  llvm::function_ref<Value(Value token, Value column)> term);
   /// Softmax of each of `width` columns over the tokens of a group that take
-  /// part, [T, width]; others are 0.
+  /// part, [T, width]; others have a number that means nothing.
   Value emitShares(int64_t width, FloatType type,
                    llvm::function_ref<Value(Value token, Value column)> load);
 

@@ -95,15 +95,13 @@ Value SmoothLoad::emitLoadTable(GroupFolds &folds) {
       b, {getAsOpFoldResult(folds.getCountOfTokens()), b.getIndexAttr(width)},
       compute);
   chances = emitRows(b, chances, [&](Value token, Value part) {
-    return folds.emitWhereLive(token, part, [&]() -> SmallVector<Value> {
-      Thresholds thresholds = emitThresholds(token);
-      return emitLoop(b, zero, emitIndex(b, width), part,
-                      [&](Value expert, ValueRange so) -> SmallVector<Value> {
-                        Value chance =
-                            emitChance(emitEntry(token, expert, thresholds));
-                        return {emitWrite(b, chance, so[0], {zero, expert})};
-                      });
-    })[0];
+    Thresholds thresholds = emitThresholds(token);
+    return emitLoop(b, zero, emitIndex(b, width), part,
+                    [&](Value expert, ValueRange so) -> SmallVector<Value> {
+                      Value chance =
+                          emitChance(emitEntry(token, expert, thresholds));
+                      return {emitWrite(b, chance, so[0], {zero, expert})};
+                    })[0];
   });
   return folds.emitSums(width, compute, [&](Value token, Value expert) {
     return emitRead(b, chances, {token, expert});
@@ -191,11 +189,9 @@ AuxLossThreads::Sums AuxLossThreads::emitTables() {
 Value AuxLossThreads::emitTermTable(
     llvm::function_ref<Value(Value token)> term) {
   Value zero = emitIndex(b, 0);
-  Value terms = emitNumbers(b, emitTokenList(), [&](Value token, Value) {
-    return folds.emitWhereLive(
-        token, constant(0.0),
-        [&]() -> SmallVector<Value> { return {term(token)}; })[0];
-  });
+  // What a masked token has is not added.
+  Value terms = emitNumbers(b, emitTokenList(),
+                            [&](Value token, Value) { return term(token); });
   return folds.emitSums(1, compute, [&](Value token, Value) {
     return emitRead(b, terms, {token, zero});
   });
@@ -205,10 +201,7 @@ Value AuxLossThreads::emitTermTable(
 Value AuxLossThreads::emitRestTable() {
   Value zero = emitIndex(b, 0);
   Value totals = emitNumbers(b, emitTokenList(), [&](Value token, Value) {
-    return folds.emitWhereLive(token, constant(0.0),
-                               [&]() -> SmallVector<Value> {
-                                 return {emitRestSum(token, emitFirst(token))};
-                               })[0];
+    return emitRestSum(token, emitFirst(token));
   });
   return folds.emitSums(width, compute, [&](Value token, Value expert) {
     return div(emitRest(token, expert, emitFirst(token)),
