@@ -87,10 +87,10 @@ struct Part {
 
 } // namespace
 
-/// A parallel loop over disjoint parts of `dests`, the same of each.
+/// A parallel loop over disjoint parts of `dests`.
 static SmallVector<Value>
 emitParts(ImplicitLocOpBuilder &b, ArrayRef<Value> counts, ValueRange dests,
-          llvm::function_ref<Part(ValueRange place)> range,
+          llvm::function_ref<Part(ValueRange place, Value dest)> range,
           llvm::function_ref<SmallVector<Value>(ValueRange, ValueRange)> body) {
   SmallVector<OpFoldResult> ones(2, b.getIndexAttr(1));
   auto loop = scf::ForallOp::create(
@@ -98,18 +98,20 @@ emitParts(ImplicitLocOpBuilder &b, ArrayRef<Value> counts, ValueRange dests,
       /*mapping=*/std::nullopt, [&](OpBuilder &, Location, ValueRange args) {
         ValueRange place = args.take_front(counts.size());
         ValueRange whole = args.drop_front(counts.size());
-        Part own = range(place);
+        SmallVector<Part> own;
         SmallVector<Value> parts;
-        for (Value dest : whole)
-          parts.push_back(tensor::ExtractSliceOp::create(b, dest, own.offsets,
-                                                         own.sizes, ones));
+        for (Value dest : whole) {
+          own.push_back(range(place, dest));
+          parts.push_back(tensor::ExtractSliceOp::create(
+              b, dest, own.back().offsets, own.back().sizes, ones));
+        }
         parts = body(place, parts);
         auto parallel = scf::InParallelOp::create(b);
         OpBuilder::InsertionGuard guard(b);
         b.setInsertionPointToStart(parallel.getBody());
-        for (auto [part, dest] : llvm::zip_equal(parts, whole))
-          tensor::ParallelInsertSliceOp::create(b, part, dest, own.offsets,
-                                                own.sizes, ones);
+        for (auto [part, dest, at] : llvm::zip_equal(parts, whole, own))
+          tensor::ParallelInsertSliceOp::create(b, part, dest, at.offsets,
+                                                at.sizes, ones);
       });
   return loop.getResults();
 }
@@ -122,7 +124,7 @@ Value tolinalg::emitNumbers(
   OpFoldResult one = b.getIndexAttr(1);
   return emitParts(
       b, {emitDim(b, dest, 0), emitDim(b, dest, 1)}, dest,
-      [&](ValueRange place) -> Part {
+      [&](ValueRange place, Value) -> Part {
         return {{place[0], place[1]}, {one, one}};
       },
       [&](ValueRange place, ValueRange parts) -> SmallVector<Value> {
@@ -136,10 +138,10 @@ Value tolinalg::emitNumbers(
 SmallVector<Value> tolinalg::emitRows(
     ImplicitLocOpBuilder &b, ValueRange dests,
     llvm::function_ref<SmallVector<Value>(Value row, ValueRange parts)> body) {
-  int64_t width = cast<RankedTensorType>(dests[0].getType()).getDimSize(1);
   return emitParts(
       b, {emitDim(b, dests[0], 0)}, dests,
-      [&](ValueRange place) -> Part {
+      [&](ValueRange place, Value dest) -> Part {
+        int64_t width = cast<RankedTensorType>(dest.getType()).getDimSize(1);
         return {{place[0], b.getIndexAttr(0)},
                 {b.getIndexAttr(1), b.getIndexAttr(width)}};
       },
@@ -163,7 +165,7 @@ Value tolinalg::emitInverse(ImplicitLocOpBuilder &b, Value dest,
   OpFoldResult one = b.getIndexAttr(1);
   return emitParts(
       b, {emitDim(b, dest, 0)}, dest,
-      [&](ValueRange row) -> Part {
+      [&](ValueRange row, Value) -> Part {
         return {{place(row[0]), b.getIndexAttr(0)}, {one, one}};
       },
       [&](ValueRange row, ValueRange parts) -> SmallVector<Value> {
@@ -177,7 +179,7 @@ Value tolinalg::emitColumns(
         body) {
   return emitParts(
       b, {groups.getCount(), emitDim(b, dest, 1)}, dest,
-      [&](ValueRange place) -> Part {
+      [&](ValueRange place, Value) -> Part {
         Value begin = groups.getBegin(place[0]);
         Value count = emitSub(b, groups.getEnd(place[0]), begin);
         return {{begin, place[1]}, {count, b.getIndexAttr(1)}};

@@ -42,7 +42,7 @@ Value emitNumbers(ImplicitLocOpBuilder &b, Value dest,
 /// dest [m, n], a row [1, n] by an iteration.
 Value emitRows(ImplicitLocOpBuilder &b, Value dest,
                llvm::function_ref<Value(Value row, Value part)> body);
-/// The same rows of some [m, n].
+/// The same rows of some [m, n], each of its own n.
 SmallVector<Value> emitRows(
     ImplicitLocOpBuilder &b, ValueRange dests,
     llvm::function_ref<SmallVector<Value>(Value row, ValueRange parts)> body);
