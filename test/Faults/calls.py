@@ -201,6 +201,41 @@ def losses_backward(tokens: int) -> Call:
     return backward_of(call.source, call.entry, ["x", "noisy"], call.arrays)
 
 
+CAPACITIES = """
+func.func @capacities(
+    %ids: tensor<?x2xi32> {moe.name = "ids", moe.dims = ["T", ""]},
+    %w: tensor<?x2xf32> {moe.name = "w", moe.dims = ["T", ""]})
+    -> (tensor<?x2xi32> {moe.name = "first", moe.dims = ["T", ""]},
+        tensor<?x2xf32> {moe.name = "first_w", moe.dims = ["T", ""]},
+        tensor<?x2xi32> {moe.name = "best", moe.dims = ["T", ""]},
+        tensor<?x2xf32> {moe.name = "best_w", moe.dims = ["T", ""]})
+    attributes {moe.entry} {
+  %0, %1 = moe.limit_capacity %ids, %w experts 6 by <fixed = 7>
+      queue <first_come> : tensor<?x2xi32>, tensor<?x2xf32>
+  %2, %3 = moe.limit_capacity %ids, %w experts 6 by <fixed = 7>
+      queue <prioritized> : tensor<?x2xi32>, tensor<?x2xf32>
+  return %0, %1, %2, %3 : tensor<?x2xi32>, tensor<?x2xf32>,
+      tensor<?x2xi32>, tensor<?x2xf32>
+}
+"""
+
+
+def capacities() -> Call:
+    """The last that the last expert serves is the first of the second chunk,
+    by order and in the queue."""
+    rng = np.random.default_rng(6)
+    ids = rng.integers(-1, 7, (71, 2)).astype(np.int32)
+    ids[:, 0] %= 5
+    early, late = np.arange(26, 33), np.arange(38, 45)
+    ids[early, 0] = ids[late, 0] = 5
+    others = rng.permutation(np.setdiff1d(np.arange(71), [*early, *late]))
+    behind = rng.permutation([*others[26:], *early])
+    queue = np.concatenate([others[:26], rng.permutation(late), behind])
+    weights = rng.random(ids.shape, np.float32)
+    weights[queue, 0] = np.arange(71, 0, -1) / 71
+    return Call(CAPACITIES, "capacities", {"ids": ids, "w": weights})
+
+
 def layouts_of(source: str) -> dict[str, str]:
     """The layouts that arguments have, by name: files do not say."""
     found = {}

@@ -19,6 +19,7 @@ from calls import (
     Arrays,
     Call,
     backward,
+    capacities,
     example,
     example_backward,
     forward,
@@ -190,6 +191,7 @@ CASES += [
     for name in ("top_k", "exact_k", "expert_choice", "soft")
 ]
 CASES += [
+    Case("capacities alone", capacities),
     Case("losses, forward", lambda: losses(71)),
     Case("losses, backward", lambda: losses_backward(71)),
 ]

@@ -99,7 +99,7 @@ private:
 };
 
 SmallVector<Value> ChoiceThreads::emit() {
-  emitRoomCheck(b, op);
+  emitRoomCheck(b, op, /*areGroupsChecked=*/true);
   Value logits = emitConvertTensor(b, op.getLogits(), compute);
   Value scores = logits;
   if (router.getAxis() == ChoiceAxis::experts)
