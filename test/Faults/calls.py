@@ -146,6 +146,96 @@ def example_backward(
     return backward_of(call.source, call.entry, wrt, call.arrays)
 
 
+# Losses of 5 experts, of each kind of sum: scores and choices, rows of tokens,
+# terms, softmax over tokens, chances.
+LOSSES = """
+func.func @losses(%x: tensor<?x5xf32> {moe.name = "x", moe.dims = ["T", ""]},
+    %noisy: tensor<?x5xf32> {moe.name = "noisy", moe.dims = ["T", ""]},
+    %ids: tensor<?x2xi32> {moe.name = "ids", moe.dims = ["T", ""]},
+    %mask: tensor<?xi1> {moe.name = "mask", moe.dims = ["T"]},
+    %groups: tensor<?xi32> {moe.name = "groups", moe.dims = ["G"]})
+    -> (tensor<f32> {moe.name = "balance"}, tensor<f32> {moe.name = "second"},
+        tensor<f32> {moe.name = "z"}, tensor<f32> {moe.name = "tokens"},
+        tensor<f32> {moe.name = "load"})
+    attributes {moe.entry} {
+  %s = moe.score %x by softmax : tensor<?x5xf32> -> tensor<?x5xf32>
+  %0 = moe.aux_loss <balance> %s ids(%ids : tensor<?x2xi32>)
+      mask(%mask : tensor<?xi1>) groups(%groups : tensor<?xi32>)
+      coefficient 1.0 : tensor<?x5xf32> -> tensor<f32>
+  %1 = moe.aux_loss <second_place> %s ids(%ids : tensor<?x2xi32>)
+      mask(%mask : tensor<?xi1>) groups(%groups : tensor<?xi32>)
+      coefficient 1.0 : tensor<?x5xf32> -> tensor<f32>
+  %2 = moe.aux_loss <z> %x mask(%mask : tensor<?xi1>)
+      groups(%groups : tensor<?xi32>)
+      coefficient 1.0 : tensor<?x5xf32> -> tensor<f32>
+  %3 = moe.aux_loss <token_balance> %x mask(%mask : tensor<?xi1>)
+      groups(%groups : tensor<?xi32>)
+      coefficient 1.0 : tensor<?x5xf32> -> tensor<f32>
+  %4 = moe.load_loss <kth_excluding> %x, %noisy std 0.5
+      mask(%mask : tensor<?xi1>) groups(%groups : tensor<?xi32>) k 2
+      eps 1.0e-10 coefficient 1.0
+      : tensor<?x5xf32>, tensor<?x5xf32> -> tensor<f32>
+  return %0, %1, %2, %3, %4 : tensor<f32>, tensor<f32>, tensor<f32>,
+      tensor<f32>, tensor<f32>
+}
+"""
+
+
+def losses(tokens: int) -> Call:
+    """Losses of some groups, one masked and one empty in front of others."""
+    rng = np.random.default_rng(9)
+    x, noise = rng.standard_normal((2, tokens, 5)).astype(np.float32)
+    part = tokens // 5
+    groups = np.array([0, part, 2 * part, 2 * part, tokens], np.int32)
+    mask = rng.random(tokens) < 0.8
+    mask[part : 2 * part] = False
+    ids = np.argsort(-x, axis=1)[:, :2].astype(np.int32)
+    ids[1] = -1
+    arrays = {"x": x, "noisy": x + noise, "ids": ids}
+    return Call(LOSSES, "losses", {**arrays, "mask": mask, "groups": groups})
+
+
+def losses_backward(tokens: int) -> Call:
+    """Their gradients."""
+    call = losses(tokens)
+    return backward_of(call.source, call.entry, ["x", "noisy"], call.arrays)
+
+
+CAPACITIES = """
+func.func @capacities(
+    %ids: tensor<?x2xi32> {moe.name = "ids", moe.dims = ["T", ""]},
+    %w: tensor<?x2xf32> {moe.name = "w", moe.dims = ["T", ""]})
+    -> (tensor<?x2xi32> {moe.name = "first", moe.dims = ["T", ""]},
+        tensor<?x2xf32> {moe.name = "first_w", moe.dims = ["T", ""]},
+        tensor<?x2xi32> {moe.name = "best", moe.dims = ["T", ""]},
+        tensor<?x2xf32> {moe.name = "best_w", moe.dims = ["T", ""]})
+    attributes {moe.entry} {
+  %0, %1 = moe.limit_capacity %ids, %w experts 6 by <fixed = 7>
+      queue <first_come> : tensor<?x2xi32>, tensor<?x2xf32>
+  %2, %3 = moe.limit_capacity %ids, %w experts 6 by <fixed = 7>
+      queue <prioritized> : tensor<?x2xi32>, tensor<?x2xf32>
+  return %0, %1, %2, %3 : tensor<?x2xi32>, tensor<?x2xf32>,
+      tensor<?x2xi32>, tensor<?x2xf32>
+}
+"""
+
+
+def capacities() -> Call:
+    """The last that the last expert serves is the first of the second chunk,
+    by order and in the queue."""
+    rng = np.random.default_rng(6)
+    ids = rng.integers(-1, 7, (71, 2)).astype(np.int32)
+    ids[:, 0] %= 5
+    early, late = np.arange(26, 33), np.arange(38, 45)
+    ids[early, 0] = ids[late, 0] = 5
+    others = rng.permutation(np.setdiff1d(np.arange(71), [*early, *late]))
+    behind = rng.permutation([*others[26:], *early])
+    queue = np.concatenate([others[:26], rng.permutation(late), behind])
+    weights = rng.random(ids.shape, np.float32)
+    weights[queue, 0] = np.arange(71, 0, -1) / 71
+    return Call(CAPACITIES, "capacities", {"ids": ids, "w": weights})
+
+
 def layouts_of(source: str) -> dict[str, str]:
     """The layouts that arguments have, by name: files do not say."""
     found = {}

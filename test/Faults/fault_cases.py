@@ -19,9 +19,12 @@ from calls import (
     Arrays,
     Call,
     backward,
+    capacities,
     example,
     example_backward,
     forward,
+    losses,
+    losses_backward,
 )
 from common.layers import Sizes
 
@@ -186,4 +189,9 @@ CASES += [
 CASES += [
     Case(f"{name}, backward", lambda name=name: backward(name, SIZES))
     for name in ("top_k", "exact_k", "expert_choice", "soft")
+]
+CASES += [
+    Case("capacities alone", capacities),
+    Case("losses, forward", lambda: losses(71)),
+    Case("losses, backward", lambda: losses_backward(71)),
 ]

@@ -25,6 +25,8 @@ from calls import (
     compile_library,
     example,
     forward,
+    losses,
+    losses_backward,
     run,
     save_arguments,
 )
@@ -44,8 +46,8 @@ def keep(arrays: Arrays) -> None:
 
 
 def shapes(sizes: Sizes, tokens: tuple[int, ...], **keys: int) -> list[Shape]:
-    """Tensor-core layers of some numbers of tokens, and every kind of router
-    with its backward."""
+    """Tensor-core layers of some numbers of tokens, every kind of router and
+    losses with their backwards, and a capacity."""
     large = {"experts": 16, "top_k": 2, **BF16, **keys}
     found = [
         Shape(
@@ -59,7 +61,18 @@ def shapes(sizes: Sizes, tokens: tuple[int, ...], **keys: int) -> list[Shape]:
             Shape(f"{name}, {kind}", lambda n=name, m=make: m(n, sizes))
             for name in ("top_k", "exact_k", "expert_choice", "soft")
         ]
-    return found
+    count = sizes.length * sizes.batch
+    return [
+        *found,
+        Shape("losses, forward", lambda: losses(count)),
+        Shape("losses, backward", lambda: losses_backward(count)),
+        Shape(
+            "capacity, prioritised",
+            lambda: example(
+                "vmoe", count, keep, experts=6, hidden=20, inter=12
+            ),
+        ),
+    ]
 
 
 QUICK = shapes(

@@ -43,6 +43,10 @@ void populateMoeToLinalgPatterns(RewritePatternSet &patterns);
 void populateSlotThreadPatterns(RewritePatternSet &patterns);
 /// Expert choice likewise, by counting in place of a sort.
 void populateExpertChoiceThreadPatterns(RewritePatternSet &patterns);
+/// Capacities, by ranks that chunks of tokens add up to.
+void populateCapacityThreadPatterns(RewritePatternSet &patterns);
+/// Losses, their gradients and expert_load, by sums of chunks of tokens.
+void populateLossThreadPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe
 

@@ -61,8 +61,9 @@ def ConvertMoeToLinalgPass
     Option<"keepPrimitives", "keep-primitives", "bool", "false",
            "leave the grouped primitives for another lowering">,
     Option<"threads", "threads", "bool", "false",
-           "soft slots and expert choice as parallel loops of one number an "
-           "iteration, for GPUs">
+           "soft slots, expert choice, capacities, losses and checks of group "
+           "offsets as parallel loops whose iterations share nothing, for "
+           "GPUs">
   ];
 }
 
@@ -140,7 +141,8 @@ def MoeSplitHostPass : Pass<"moe-split-host", "::mlir::func::FuncOp"> {
     device makes and another loop needs is kept in a buffer of one element; one
     that the host needs, for an assertion or a size, is copied to it by
     gpu.memcpy. Loads of inputs, and arithmetic on them, are repeated in the
-    loops that need them.
+    loops that need them. A sequential loop of parallel loops, and of nothing
+    else of the device's, stays the host's.
 
     See test/Conversion/MoeToGPU/split-host.mlir.
   }];
@@ -160,7 +162,8 @@ def MoeParallelToLaunchPass
     Every parallel loop of a function becomes a gpu.launch with a thread for
     each iteration, neighbours next to each other in the last dimension; a loop
     of one iteration is a kernel of one thread. Loops inside of others are made
-    sequential. Private memory moves to a kernel's beginning.
+    sequential; those in a loop of the host's are launched in each round.
+    Private memory moves to a kernel's beginning.
 
     See test/Conversion/MoeToGPU/launch.mlir.
   }];

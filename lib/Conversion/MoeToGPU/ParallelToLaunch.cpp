@@ -134,14 +134,22 @@ struct MoeParallelToLaunch
     : public moe::impl::MoeParallelToLaunchPassBase<MoeParallelToLaunch> {
   using MoeParallelToLaunchPassBase::MoeParallelToLaunchPassBase;
 
-  /// Parallel loops inside of others, and in loops of one thread.
-  LogicalResult serializeInner() {
-    SmallVector<Operation *> inner;
+  /// Parallel loops, those of the host's or those inside of others and in loops
+  /// of one thread.
+  SmallVector<Operation *> collectLoops(bool isInner) {
+    SmallVector<Operation *> loops;
     getOperation()->walk([&](Operation *op) {
       if (isa<scf::ForallOp, scf::ParallelOp>(op) &&
-          !isa<func::FuncOp>(op->getParentOp()))
-        inner.push_back(op);
+          isInner == (op->getParentOfType<scf::ForallOp>() ||
+                      op->getParentOfType<scf::ParallelOp>() ||
+                      op->getParentOfType<gpu::LaunchOp>()))
+        loops.push_back(op);
     });
+    return loops;
+  }
+
+  LogicalResult serializeInner() {
+    SmallVector<Operation *> inner = collectLoops(/*isInner=*/true);
     IRRewriter rewriter(&getContext());
     for (Operation *op : inner) {
       rewriter.setInsertionPoint(op);
@@ -164,10 +172,7 @@ struct MoeParallelToLaunch
     }
     if (failed(serializeInner()))
       return signalPassFailure();
-    SmallVector<Operation *> loops;
-    for (Operation &op : getOperation().getBody().getOps())
-      if (isa<scf::ForallOp, scf::ParallelOp>(op))
-        loops.push_back(&op);
+    SmallVector<Operation *> loops = collectLoops(/*isInner=*/false);
     for (Operation *loop : loops)
       KernelEmitter(loop, size).run();
     numKernels += loops.size();

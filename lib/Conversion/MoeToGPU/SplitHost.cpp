@@ -77,6 +77,7 @@ private:
   void replaceIn(Operation *loop);
   void collect(Operation *op);
   LogicalResult readBack(Operation *op);
+  bool isHostLoop(Operation *op);
   LogicalResult visit(Operation *op);
 
   func::FuncOp function;
@@ -108,6 +109,26 @@ bool HostSplitter::isDevices(Operation *op) {
     return false;
   return !isMemoryEffectFree(op) ||
          llvm::any_of(getUsed(op), [&](Value v) { return isMade(v); });
+}
+
+/// A loop whose iterations are kernels, one behind the other: beside them it
+/// has nothing of the device's, and asks for no number of it.
+bool HostSplitter::isHostLoop(Operation *op) {
+  auto loop = dyn_cast<scf::ForOp>(op);
+  if (!loop || loop.getNumResults() > 0)
+    return false;
+  auto asks = [&](Operation &inner) {
+    return llvm::any_of(inner.getOperands(),
+                        [&](Value v) { return isMade(v) || isSunk(v); });
+  };
+  bool hasKernels = false;
+  for (Operation &inner : loop.getBody()->without_terminator()) {
+    bool isKernel = isKernelLoop(&inner);
+    if (asks(inner) || (!isKernel && isDevices(&inner)))
+      return false;
+    hasKernels |= isKernel;
+  }
+  return hasKernels;
 }
 
 /// The buffer of one element that holds a number of the device from `before`
@@ -275,6 +296,14 @@ LogicalResult HostSplitter::readBack(Operation *op) {
 }
 
 LogicalResult HostSplitter::visit(Operation *op) {
+  if (isHostLoop(op)) {
+    if (failed(flush(op)) || failed(readBack(op)))
+      return failure();
+    for (Operation &inner : cast<scf::ForOp>(op).getOps())
+      if (isKernelLoop(&inner))
+        replaceIn(&inner);
+    return success();
+  }
   if (isKernelLoop(op)) {
     if (failed(flush(op)) || failed(readBack(op)))
       return failure();

@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Capacity.h"
 #include "Lowering.h"
 #include "Patterns.h"
 #include "Sort.h"
@@ -14,6 +15,47 @@
 using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::tolinalg;
+
+Value tolinalg::emitCapacityLimit(ImplicitLocOpBuilder &b, LimitCapacityOp op,
+                                  Value count) {
+  return getValueOrCreateConstantIndexOp(
+      b, b.getLoc(),
+      op.getCapacity().build(b, b.getLoc(), getAsOpFoldResult(count),
+                             op.getNumExperts(),
+                             op.getIds().getType().getDimSize(1)));
+}
+
+Value WeightShares::isFull(Value token, Value slot) {
+  return arith::CmpIOp::create(b, arith::CmpIPredicate::sge,
+                               emitRead(b, ids, {token, slot}), emitI32(b, 0));
+}
+
+Value WeightShares::readWide(Value from, Value token, Value slot) {
+  return emitConvert(b, emitRead(b, from, {token, slot}), compute);
+}
+
+Value WeightShares::emitToken(Value token, Value weights, Value dest,
+                              Value row) {
+  Value none = emitFloat(b, compute, 0.0);
+  Value source = weights ? weights : dest;
+  Value sum = emitLoop(b, zero, numSlots, none,
+                       [&](Value slot, ValueRange so) -> SmallVector<Value> {
+                         Value own = arith::SelectOp::create(
+                             b, isFull(token, slot),
+                             readWide(source, token, slot), none);
+                         return {arith::AddFOp::create(b, so[0], own)};
+                       })[0];
+  Value divisor = arith::MaximumFOp::create(b, sum, emitFloat(b, compute, eps));
+  return emitLoop(
+      b, zero, numSlots, dest,
+      [&](Value slot, ValueRange so) -> SmallVector<Value> {
+        Value weight = readWide(weights ? weights : so[0], token, slot);
+        Value share = arith::DivFOp::create(b, weight, divisor);
+        share = arith::SelectOp::create(b, isFull(token, slot), share, weight);
+        return {
+            emitWrite(b, emitConvert(b, share, element), so[0], {row, slot})};
+      })[0];
+}
 
 namespace {
 
@@ -36,40 +78,12 @@ class LimitCapacityLowering final : public Lowering<LimitCapacityOp> {
   /// Divides the weights of full slots by their sum, at least `eps`.
   static Value emitNormalize(ImplicitLocOpBuilder &b, Value ids, Value weights,
                              double eps) {
-    FloatType compute = getComputeType(b, {weights});
-    Type element = getElementType(weights);
-    Value zero = emitIndex(b, 0), numSlots = emitDim(b, ids, 1);
-    auto isFull = [&](Value token, Value slot) -> Value {
-      return arith::CmpIOp::create(b, arith::CmpIPredicate::sge,
-                                   emitRead(b, ids, {token, slot}),
-                                   emitI32(b, 0));
-    };
-    auto readWide = [&](Value from, Value token, Value slot) {
-      return emitConvert(b, emitRead(b, from, {token, slot}), compute);
-    };
-    auto divideToken = [&](Value token, ValueRange carried) {
-      Value none = emitFloat(b, compute, 0.0);
-      Value sum =
-          emitLoop(b, zero, numSlots, none,
-                   [&](Value slot, ValueRange so) -> SmallVector<Value> {
-                     Value own = arith::SelectOp::create(
-                         b, isFull(token, slot),
-                         readWide(carried[0], token, slot), none);
-                     return {arith::AddFOp::create(b, so[0], own)};
-                   })[0];
-      Value divisor =
-          arith::MaximumFOp::create(b, sum, emitFloat(b, compute, eps));
-      return emitLoop(b, zero, numSlots, carried,
-                      [&](Value slot, ValueRange so) -> SmallVector<Value> {
-                        Value weight = readWide(so[0], token, slot);
-                        Value share = arith::DivFOp::create(b, weight, divisor);
-                        share = arith::SelectOp::create(b, isFull(token, slot),
-                                                        share, weight);
-                        return {emitWrite(b, emitConvert(b, share, element),
-                                          so[0], {token, slot})};
-                      });
-    };
-    return emitLoop(b, zero, emitDim(b, ids, 0), weights, divideToken)[0];
+    Value zero = emitIndex(b, 0);
+    WeightShares shares(b, zero, ids, weights, eps);
+    return emitLoop(b, zero, emitDim(b, ids, 0), weights,
+                    [&](Value token, ValueRange so) -> SmallVector<Value> {
+                      return {shares.emitToken(token, Value(), so[0], token)};
+                    })[0];
   }
 
   /// Serves the slots of one group; `carried` is ids and weights.
@@ -77,11 +91,7 @@ class LimitCapacityLowering final : public Lowering<LimitCapacityOp> {
                                       ImplicitLocOpBuilder &b, Value begin,
                                       Value count, ValueRange carried) {
     Value numSlots = emitDim(b, op.getIds(), 1);
-    Value limit = getValueOrCreateConstantIndexOp(
-        b, b.getLoc(),
-        op.getCapacity().build(b, b.getLoc(), getAsOpFoldResult(count),
-                               op.getNumExperts(),
-                               op.getIds().getType().getDimSize(1)));
+    Value limit = emitCapacityLimit(b, op, count);
     Value queue;
     bool hasSlots = op.getIds().getType().getDimSize(1) > 0;
     if (hasSlots && op.getQueue() == QueueOrder::prioritized)

@@ -9,7 +9,7 @@
 #ifndef MOE_LIB_CONVERSION_MOETOLINALG_CAPPEDASSIGNMENT_H
 #define MOE_LIB_CONVERSION_MOETOLINALG_CAPPEDASSIGNMENT_H
 
-#include "Emit.h"
+#include "Threads.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 
 namespace mlir::moe::tolinalg {
@@ -19,6 +19,12 @@ namespace mlir::moe::tolinalg {
 /// tokens that are there; the others are at -inf.
 Value emitCappedAssignment(ImplicitLocOpBuilder &b, ExpertChoiceAttr router,
                            Value scores, Value mask, Value taken);
+
+/// The same of all groups, [T, E], by parallel loops in a loop over sweeps.
+/// `taken` [groups, 1] is an i32.
+Value emitCappedAssignment(ImplicitLocOpBuilder &b, ExpertChoiceAttr router,
+                           const TokenGroups &groups, Value scores, Value mask,
+                           Value taken);
 
 } // namespace mlir::moe::tolinalg
 

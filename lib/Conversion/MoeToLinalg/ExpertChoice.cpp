@@ -34,19 +34,26 @@ Value tolinalg::emitChoiceCapacity(ImplicitLocOpBuilder &b, RouteExpertsOp op,
   return arith::MinUIOp::create(b, capacity, count);
 }
 
-void tolinalg::emitRoomCheck(ImplicitLocOpBuilder &b, RouteExpertsOp op) {
+void tolinalg::emitRoomCheck(ImplicitLocOpBuilder &b, RouteExpertsOp op,
+                             bool areGroupsChecked) {
   auto ids = op.getIds().getType();
   bool isBound =
       ids.isDynamicDim(1) ||
       (!op.getGroupOffsets() && !op.getLogits().getType().isDynamicDim(0));
   if (isBound)
     return;
-  Value end = emitForGroups(
-      b, op.getOperationName(), op.getGroupOffsets(),
-      emitDim(b, op.getLogits(), 0), emitIndex(b, 0),
-      [&](Value, Value count, ValueRange so) -> SmallVector<Value> {
-        return {emitAdd(b, so[0], emitChoiceCapacity(b, op, count))};
-      })[0];
+  Value offsets = op.getGroupOffsets(),
+        numTokens = emitDim(b, op.getLogits(), 0);
+  Value none = emitIndex(b, 0);
+  auto addCapacity = [&](Value, Value count,
+                         ValueRange so) -> SmallVector<Value> {
+    return {emitAdd(b, so[0], emitChoiceCapacity(b, op, count))};
+  };
+  Value end =
+      areGroupsChecked
+          ? emitForCheckedGroups(b, offsets, numTokens, none, addCapacity)[0]
+          : emitForGroups(b, op.getOperationName(), offsets, numTokens, none,
+                          addCapacity)[0];
   Value fits = arith::CmpIOp::create(b, arith::CmpIPredicate::ule, end,
                                      emitIndex(b, ids.getDimSize(1)));
   emitAssert(

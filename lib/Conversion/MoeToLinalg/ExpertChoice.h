@@ -19,8 +19,10 @@ Value emitChoiceCapacity(ImplicitLocOpBuilder &b, RouteExpertsOp op,
                          Value count);
 
 /// Asserts that a C that is not the capacity rule's own bound is enough. In
-/// front of all groups, as an entry cannot leave a loop with an error.
-void emitRoomCheck(ImplicitLocOpBuilder &b, RouteExpertsOp op);
+/// front of all groups, as an entry cannot leave a loop with an error. Group
+/// offsets are asserted to ascend unless another assertion has seen them.
+void emitRoomCheck(ImplicitLocOpBuilder &b, RouteExpertsOp op,
+                   bool areGroupsChecked = false);
 
 /// Whether an id of the choice names a token: empty slots have -1.
 Value emitIsToken(ImplicitLocOpBuilder &b, Value id);

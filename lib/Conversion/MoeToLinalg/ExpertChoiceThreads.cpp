@@ -14,10 +14,12 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "CappedAssignment.h"
 #include "ExpertChoice.h"
 #include "Lowering.h"
 #include "Threads.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "moe/Conversion/MoeToLinalg.h"
 #include "moe/Dialect/Moe/Utils/Selection.h"
 
@@ -26,12 +28,6 @@ using namespace mlir::moe;
 using namespace mlir::moe::tolinalg;
 
 namespace {
-
-/// Adds one where a condition holds.
-Value emitCountIf(ImplicitLocOpBuilder &b, Value condition, Value count) {
-  Value more = emitAdd(b, count, emitIndex(b, 1));
-  return arith::SelectOp::create(b, condition, more, count);
-}
 
 /// How many experts took each token, [T, 1] i32.
 Value emitTakers(ImplicitLocOpBuilder &b, Value ids, Value numTokens) {
@@ -80,15 +76,17 @@ public:
   ChoiceThreads(ImplicitLocOpBuilder &b, RouteExpertsOp op)
       : b(b), op(op), router(cast<ExpertChoiceAttr>(op.getRouter())),
         mask(op.getTokenMask()),
-        compute(getComputeType(b, {op.getLogits(), op.getWeights()})),
+        compute(router.isCapped()
+                    ? FloatType(b.getF64Type())
+                    : getComputeType(b, {op.getLogits(), op.getWeights()})),
         numTokens(emitDim(b, op.getLogits(), 0)),
         groups(b, op.getOperationName(), op.getGroupOffsets(), numTokens) {}
 
   SmallVector<Value> emit();
 
 private:
+  Value emitTaken();
   Value emitKeys(KeyOrder &order, Value scores);
-  Value emitRanks(KeyOrder &order, Value keys);
   Value emitIds(Value ranks, Value dest);
 
   ImplicitLocOpBuilder &b;
@@ -101,7 +99,7 @@ private:
 };
 
 SmallVector<Value> ChoiceThreads::emit() {
-  emitRoomCheck(b, op);
+  emitRoomCheck(b, op, /*areGroupsChecked=*/true);
   Value logits = emitConvertTensor(b, op.getLogits(), compute);
   Value scores = logits;
   if (router.getAxis() == ChoiceAxis::experts)
@@ -111,8 +109,11 @@ SmallVector<Value> ChoiceThreads::emit() {
   KeyOrder order(b, compute);
   // Over tokens a score is increasing in its logit, which has no false ties.
   bool isOverTokens = router.getAxis() == ChoiceAxis::tokens;
-  Value ranks =
-      emitRanks(order, emitKeys(order, isOverTokens ? logits : scores));
+  Value compared = isOverTokens ? logits : scores, assignment;
+  if (router.isCapped())
+    compared = assignment =
+        emitCappedAssignment(b, router, groups, scores, mask, emitTaken());
+  Value ranks = emitRanks(b, groups, order, emitKeys(order, compared));
   SmallVector<Value> dests = emitDestinations(b, op);
   Value ids = emitIds(ranks, dests[0]);
   Value takers;
@@ -124,7 +125,11 @@ SmallVector<Value> ChoiceThreads::emit() {
         Value none = emitFloat(b, compute, 0.0);
         return emitIf(b, emitIsToken(b, id), none, [&]() -> SmallVector<Value> {
           Value token = emitToIndex(b, id);
-          Value score = emitRead(b, scores, {token, expert});
+          bool isScore = router.getWeights() == ChoiceWeights::scores;
+          Value score =
+              emitRead(b, isScore ? scores : assignment, {token, expert});
+          if (!isScore)
+            score = math::ExpOp::create(b, score);
           if (!takers)
             return {score};
           Value count = emitRead(b, takers, {token, emitIndex(b, 0)});
@@ -133,6 +138,25 @@ SmallVector<Value> ChoiceThreads::emit() {
         })[0];
       });
   return {ids, weights};
+}
+
+/// How many tokens of a group an expert takes: [groups, 1], i32.
+Value ChoiceThreads::emitTaken() {
+  Value taken =
+      emitEmpty(b, {getAsOpFoldResult(groups.getCount()), b.getIndexAttr(1)},
+                b.getI32Type());
+  return emitNumbers(b, taken, [&](Value group, Value) {
+    Value begin = groups.getBegin(group), end = groups.getEnd(group);
+    Value count = emitChoiceCapacity(b, op, emitSub(b, end, begin));
+    if (mask) {
+      Value live =
+          emitLive(b, mask, begin, end, emitIndex(b, 0), [&](Value, Value so) {
+            return emitAdd(b, so, emitIndex(b, 1));
+          });
+      count = arith::MinUIOp::create(b, count, live);
+    }
+    return emitToI32(b, count);
+  });
 }
 
 /// Integers in the order of the scores [T, E]; a masked token's are below all.
@@ -144,34 +168,6 @@ Value ChoiceThreads::emitKeys(KeyOrder &order, Value scores) {
       return key;
     return arith::SelectOp::create(b, emitRead(b, mask, token), key,
                                    order.getEmptyKey());
-  });
-}
-
-/// How many tokens of its group stand in front of a token at an expert: those
-/// with a greater key, and the earlier ones with the same.
-Value ChoiceThreads::emitRanks(KeyOrder &order, Value keys) {
-  Value ranks = emitEmptyLike(b, keys, b.getI32Type());
-  return emitNumbers(b, ranks, [&](Value token, Value expert) {
-    Value group = groups.getGroup(token);
-    Value own = emitRead(b, keys, {token, expert});
-    auto count = [&](Value begin, Value end, Value so, bool isEarlier) {
-      return emitLoop(b, begin, end, so,
-                      [&](Value other, ValueRange so) -> SmallVector<Value> {
-                        Value key = emitRead(b, keys, {other, expert});
-                        Value isInFront =
-                            isEarlier
-                                ? arith::CmpIOp::create(
-                                      b, arith::CmpIPredicate::sge, key, own)
-                                      .getResult()
-                                : order.isGreater(key, own);
-                        return {emitCountIf(b, isInFront, so[0])};
-                      })[0];
-    };
-    Value before = count(groups.getBegin(group), token, emitIndex(b, 0),
-                         /*isEarlier=*/true);
-    Value after = count(token, groups.getEnd(group), before,
-                        /*isEarlier=*/false);
-    return emitToI32(b, after);
   });
 }
 
@@ -215,19 +211,12 @@ Value ChoiceThreads::emitIds(Value ranks, Value dest) {
   });
 }
 
-class RouteExpertsThreads final : public OpRewritePattern<RouteExpertsOp> {
-public:
-  using OpRewritePattern::OpRewritePattern;
+class RouteExpertsThreads final : public Lowering<RouteExpertsOp> {
+  using Lowering::Lowering;
 
-  LogicalResult matchAndRewrite(RouteExpertsOp op,
-                                PatternRewriter &rewriter) const override {
-    auto router = dyn_cast<ExpertChoiceAttr>(op.getRouter());
-    if (!router || router.isCapped() ||
-        router.getWeights() != ChoiceWeights::scores)
-      return rewriter.notifyMatchFailure(op, "is no choice by scores alone");
-    ImplicitLocOpBuilder b(op.getLoc(), rewriter);
-    rewriter.replaceOp(op, ChoiceThreads(b, op).emit());
-    return success();
+  SmallVector<Value> emit(RouteExpertsOp op,
+                          ImplicitLocOpBuilder &b) const override {
+    return ChoiceThreads(b, op).emit();
   }
 };
 

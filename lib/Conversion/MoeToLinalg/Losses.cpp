@@ -46,22 +46,38 @@ Value LossEmitter::emitMean(ReifyRankedShapedTypeOpInterface op, Value tokens,
         Value one = arith::ExtUIOp::create(b, b.getI32Type(), isFull);
         return {add(carried[0], loss), emitAdd(b, carried[1], one)};
       });
-  Value numGroups = arith::MaxSIOp::create(b, total[1], emitI32(b, 1));
-  Value loss = div(total[0], asFloat(numGroups));
+  return emitScaledMean(op, total[0], total[1], coefficient);
+}
+
+Value LossEmitter::emitScaledMean(ReifyRankedShapedTypeOpInterface op,
+                                  Value sum, Value numGroups,
+                                  const APFloat &coefficient) {
+  numGroups = arith::MaxSIOp::create(b, numGroups, emitI32(b, 1));
+  Value loss = div(sum, asFloat(numGroups));
   loss = mul(loss, constant(coefficient.convertToDouble()));
   Value dest = emitDestinations(b, op)[0];
   return emitWrite(b, emitConvert(b, loss, getElementType(dest)), dest, {});
 }
 
 SmallVector<Value>
-LossEmitter::emitGradients(ReifyRankedShapedTypeOpInterface op, Value cotangent,
-                           const APFloat &coefficient, GradientBody body) {
+LossEmitter::emitZeroGradients(ReifyRankedShapedTypeOpInterface op) {
   SmallVector<Value> dests = emitDestinations(b, op);
   for (Value &dest : dests)
     dest = emitFill(b, emitFloat(b, getElementType(dest), 0.0), dest);
-  Value numRows = emitDim(b, dests[0], 0);
+  return dests;
+}
+
+Value LossEmitter::emitFactor(Value cotangent, const APFloat &coefficient) {
   Value factor = emitConvert(b, emitRead(b, cotangent, {}), compute);
-  factor = mul(factor, constant(coefficient.convertToDouble()));
+  return mul(factor, constant(coefficient.convertToDouble()));
+}
+
+SmallVector<Value>
+LossEmitter::emitGradients(ReifyRankedShapedTypeOpInterface op, Value cotangent,
+                           const APFloat &coefficient, GradientBody body) {
+  SmallVector<Value> dests = emitZeroGradients(op);
+  Value numRows = emitDim(b, dests[0], 0);
+  Value factor = emitFactor(cotangent, coefficient);
   if (offsets) {
     Value numGroups = emitForGroups(
         b, op->getName().getStringRef(), offsets, numRows, emitI32(b, 0),
@@ -273,95 +289,153 @@ Value ScoreSums::emitMeanShare(Value shares, Value begin, Value token) {
 }
 
 //===----------------------------------------------------------------------===//
+// AuxLossFormulas
+//===----------------------------------------------------------------------===//
+
+/// sum_e (count_e / T) * (sum_e / T)
+Value AuxLossFormulas::emitShareProduct(const Sums &sums, Value numTokens) {
+  return emitSum([&](Value expert) {
+    Value share = div(asFloat(emitRead(b, sums.counts, expert)), numTokens);
+    return mul(share, div(emitRead(b, sums.scores, expert), numTokens));
+  });
+}
+
+Value AuxLossFormulas::emitValue(const Sums &sums, Value numTokens) {
+  switch (op.getKind()) {
+  case AuxLossKind::balance:
+  case AuxLossKind::first_place:
+  case AuxLossKind::second_place: {
+    // R * sum_e of the shares of the choices and of the scores.
+    Value sum = mul(constant(width), emitShareProduct(sums, numTokens));
+    if (!op.getPerSlot())
+      return sum;
+    return div(sum, constant(op.getIds().getType().getDimSize(1)));
+  }
+  case AuxLossKind::importance:
+    return emitSquaredVariation(sums.scores, op.getUnbiased(),
+                                op.getEpsOrZero());
+  case AuxLossKind::z:
+  case AuxLossKind::trimmed_lasso:
+  case AuxLossKind::entropy:
+    return div(sums.terms, numTokens);
+  case AuxLossKind::token_balance:
+    // T^2 mean_t(mean_e(p)^2) of a softmax over the group's live tokens.
+    return mul(square(numTokens), div(sums.terms, numTokens));
+  case AuxLossKind::l1_balance: {
+    // R / (k T^2) sum_e (tokens with a positive score) (sum of scores)
+    Value sum = emitSum([&](Value expert) {
+      return mul(emitRead(b, sums.counts, expert),
+                 emitRead(b, sums.scores, expert));
+    });
+    Value k = constant(static_cast<double>(*op.getK()));
+    return div(mul(constant(width), sum), mul(k, square(numTokens)));
+  }
+  }
+  llvm_unreachable("all kinds are covered");
+}
+
+Value AuxLossFormulas::emitTerm(Value token) {
+  switch (op.getKind()) {
+  case AuxLossKind::z:
+    return square(emitLogSumExp(token));
+  case AuxLossKind::trimmed_lasso:
+    return emitTail(token);
+  case AuxLossKind::entropy:
+    return emitEntropy(token);
+  default:
+    llvm_unreachable("is no mean of terms");
+  }
+}
+
+Value AuxLossFormulas::emitLogSumExp(Value token) {
+  auto [shift, sum] = emitPowerSum(token);
+  return add(shift, math::LogOp::create(b, sum));
+}
+
+/// The sum of the scores outside a token's k largest.
+Value AuxLossFormulas::emitTail(Value token) {
+  auto k = static_cast<int64_t>(*op.getK());
+  if (k >= width)
+    return constant(0.0);
+  Last last = emitLast(token, k);
+  return emitSum([&](Value expert) {
+    return select(emitIsOutside(last, token, expert), readScore(token, expert),
+                  constant(0.0));
+  });
+}
+
+/// -sum p log p.
+Value AuxLossFormulas::emitEntropy(Value token) {
+  Value sum = emitSum([&](Value expert) {
+    Value p = readScore(token, expert);
+    Value term = mul(p, math::LogOp::create(b, p));
+    return select(isEqual(p, constant(0.0)), constant(0.0), term);
+  });
+  return sub(constant(0.0), sum);
+}
+
+//===----------------------------------------------------------------------===//
 // AuxLossOp
 //===----------------------------------------------------------------------===//
 
 namespace {
 
-class AuxLoss final : public ScoreSums {
+class AuxLoss final : public AuxLossFormulas {
 public:
-  AuxLoss(ImplicitLocOpBuilder &b, AuxLossOp op)
-      : ScoreSums(b, op, getComputeType(b, {op.getScores(), op.getLoss()})),
-        op(op) {}
+  using AuxLossFormulas::AuxLossFormulas;
 
   Value emit() {
     return emitMean(op, scores, op.getCoefficient(),
                     [&](Value begin, Value count, Value numTokens) {
-                      return emitLoss(begin, count, numTokens);
+                      return emitValue(emitSums(begin, count), numTokens);
                     });
   }
 
 private:
-  Value emitLoss(Value begin, Value count, Value numTokens);
-
-  Value emitShareProduct(Value counts, Value sums, Value numTokens);
-  Value emitBalance(Value begin, Value count, Value numTokens);
-  Value emitPlace(Value begin, Value count, Value numTokens, int64_t place);
+  Sums emitSums(Value begin, Value count);
   Value emitSharesOfRest(Value begin, Value count);
-  Value emitLogSumExp(Value token);
-  Value emitTail(Value token);
-  Value emitEntropy(Value token);
-  Value emitTokenBalance(Value begin, Value count, Value numTokens);
-  Value emitL1Balance(Value begin, Value count, Value numTokens);
-
-  AuxLossOp op;
 };
 
-Value AuxLoss::emitLoss(Value begin, Value count, Value numTokens) {
-  auto meanOf = [&](llvm::function_ref<Value(Value token)> term) {
-    return div(emitLiveSum(begin, count, term), numTokens);
-  };
+AuxLoss::Sums AuxLoss::emitSums(Value begin, Value count) {
+  Sums sums;
   switch (op.getKind()) {
-  case AuxLossKind::balance:
-    return emitBalance(begin, count, numTokens);
+  case AuxLossKind::balance: {
+    Value numSlots = emitDim(b, ids, 1);
+    sums.scores = emitScoreSums(begin, count);
+    sums.counts = emitCounts(begin, count, emitIndex(b, 0), numSlots);
+    return sums;
+  }
   case AuxLossKind::first_place:
-    return emitPlace(begin, count, numTokens, 0);
-  case AuxLossKind::second_place:
-    return emitPlace(begin, count, numTokens, 1);
+  case AuxLossKind::second_place: {
+    auto [first, last] = getSlots(op);
+    sums.scores = first == 0 ? emitScoreSums(begin, count)
+                             : emitSharesOfRest(begin, count);
+    sums.counts =
+        emitCounts(begin, count, emitIndex(b, first), emitIndex(b, last));
+    return sums;
+  }
   case AuxLossKind::importance:
-    return emitSquaredVariation(emitScoreSums(begin, count), op.getUnbiased(),
-                                op.getEpsOrZero());
+    sums.scores = emitScoreSums(begin, count);
+    return sums;
   case AuxLossKind::z:
-    return meanOf([&](Value token) { return square(emitLogSumExp(token)); });
   case AuxLossKind::trimmed_lasso:
-    return meanOf([&](Value token) { return emitTail(token); });
   case AuxLossKind::entropy:
-    return meanOf([&](Value token) { return emitEntropy(token); });
-  case AuxLossKind::token_balance:
-    return emitTokenBalance(begin, count, numTokens);
+    sums.terms =
+        emitLiveSum(begin, count, [&](Value token) { return emitTerm(token); });
+    return sums;
+  case AuxLossKind::token_balance: {
+    Value shares = emitTokenShares(begin, count);
+    sums.terms = emitLiveSum(begin, count, [&](Value token) {
+      return square(emitMeanShare(shares, begin, token));
+    });
+    return sums;
+  }
   case AuxLossKind::l1_balance:
-    return emitL1Balance(begin, count, numTokens);
+    sums.scores = emitScoreSums(begin, count);
+    sums.counts = emitOpenCounts(begin, count);
+    return sums;
   }
   llvm_unreachable("all kinds are covered");
-}
-
-/// sum_e (count_e / T) * (sum_e / T)
-Value AuxLoss::emitShareProduct(Value counts, Value sums, Value numTokens) {
-  return emitSum([&](Value expert) {
-    Value share = div(asFloat(emitRead(b, counts, expert)), numTokens);
-    return mul(share, div(emitRead(b, sums, expert), numTokens));
-  });
-}
-
-Value AuxLoss::emitBalance(Value begin, Value count, Value numTokens) {
-  Value numSlots = emitDim(b, ids, 1);
-  Value sums = emitScoreSums(begin, count);
-  Value counts = emitCounts(begin, count, emitIndex(b, 0), numSlots);
-  Value sum = mul(constant(width), emitShareProduct(counts, sums, numTokens));
-  if (!op.getPerSlot())
-    return sum;
-  return div(sum, constant(op.getIds().getType().getDimSize(1)));
-}
-
-/// R * sum_e of the shares of one slot's choices and of the scores; for the
-/// second slot of what the first leaves of the scores.
-Value AuxLoss::emitPlace(Value begin, Value count, Value numTokens,
-                         int64_t place) {
-  Value sums =
-      place == 0 ? emitScoreSums(begin, count) : emitSharesOfRest(begin, count);
-  Value counts =
-      emitCounts(begin, count, emitIndex(b, place), emitIndex(b, place + 1));
-  return mul(constant(width), emitShareProduct(counts, sums, numTokens));
 }
 
 /// The scores without the first slot's expert over their sum, [R] summed over
@@ -378,53 +452,6 @@ Value AuxLoss::emitSharesOfRest(Value begin, Value count) {
           return {emitWrite(b, sum, carried[0], expert)};
         })[0];
   });
-}
-
-Value AuxLoss::emitLogSumExp(Value token) {
-  auto [shift, sum] = emitPowerSum(token);
-  return add(shift, math::LogOp::create(b, sum));
-}
-
-/// The sum of the scores outside a token's k largest.
-Value AuxLoss::emitTail(Value token) {
-  auto k = static_cast<int64_t>(*op.getK());
-  if (k >= width)
-    return constant(0.0);
-  Last last = emitLast(token, k);
-  return emitSum([&](Value expert) {
-    return select(emitIsOutside(last, token, expert), readScore(token, expert),
-                  constant(0.0));
-  });
-}
-
-/// -sum p log p.
-Value AuxLoss::emitEntropy(Value token) {
-  Value sum = emitSum([&](Value expert) {
-    Value p = readScore(token, expert);
-    Value term = mul(p, math::LogOp::create(b, p));
-    return select(isEqual(p, constant(0.0)), constant(0.0), term);
-  });
-  return sub(constant(0.0), sum);
-}
-
-/// T^2 mean_t(mean_e(p)^2) of a softmax over the group's live tokens.
-Value AuxLoss::emitTokenBalance(Value begin, Value count, Value numTokens) {
-  Value shares = emitTokenShares(begin, count);
-  Value sum = emitLiveSum(begin, count, [&](Value token) {
-    return square(emitMeanShare(shares, begin, token));
-  });
-  return mul(square(numTokens), div(sum, numTokens));
-}
-
-/// R / (k T^2) sum_e (tokens with a positive score) (sum of scores)
-Value AuxLoss::emitL1Balance(Value begin, Value count, Value numTokens) {
-  Value sums = emitScoreSums(begin, count);
-  Value open = emitOpenCounts(begin, count);
-  Value sum = emitSum([&](Value expert) {
-    return mul(emitRead(b, open, expert), emitRead(b, sums, expert));
-  });
-  Value k = constant(static_cast<double>(*op.getK()));
-  return div(mul(constant(width), sum), mul(k, square(numTokens)));
 }
 
 class AuxLossLowering final : public Lowering<AuxLossOp> {

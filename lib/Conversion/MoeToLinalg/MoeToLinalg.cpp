@@ -105,6 +105,8 @@ struct ConvertMoeToLinalg final
     if (threads) {
       populateSlotThreadPatterns(patterns);
       populateExpertChoiceThreadPatterns(patterns);
+      populateCapacityThreadPatterns(patterns);
+      populateLossThreadPatterns(patterns);
     }
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))

@@ -27,6 +27,7 @@ void addGroupedMatmulPatterns(RewritePatternSet &patterns);
 void addTrainingPatterns(RewritePatternSet &patterns);
 /// The backwards of losses.
 void addLossGradientPatterns(RewritePatternSet &patterns);
+void addLossGradientThreadPatterns(RewritePatternSet &patterns);
 
 } // namespace mlir::moe::tolinalg
 

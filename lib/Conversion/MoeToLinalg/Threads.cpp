@@ -17,11 +17,40 @@ using namespace mlir;
 using namespace mlir::moe;
 using namespace mlir::moe::tolinalg;
 
+/// Chunks of places are tested beside each other.
+static Value emitHolds(ImplicitLocOpBuilder &b, Value count, Value init,
+                       llvm::function_ref<Value(Value place)> test) {
+  Value zero = emitIndex(b, 0), size = emitIndex(b, kChunk);
+  // Of nothing, and of offsets that are found to be empty, there is no chunk.
+  Value chunks = arith::DivSIOp::create(
+      b, emitAdd(b, count, emitIndex(b, kChunk - 1)), size);
+  auto fold = [&](Value begin, Value end, Value so,
+                  llvm::function_ref<Value(Value place)> holds) {
+    return emitLoop(b, begin, end, so,
+                    [&](Value place, ValueRange so) -> SmallVector<Value> {
+                      return {arith::AndIOp::create(b, so[0], holds(place))};
+                    })[0];
+  };
+  Value found = emitEmpty(b, {getAsOpFoldResult(chunks), b.getIndexAttr(1)},
+                          b.getI1Type());
+  found = emitNumbers(b, found, [&](Value chunk, Value) {
+    Value begin = arith::MulIOp::create(b, chunk, size);
+    Value end = arith::MinUIOp::create(b, emitAdd(b, begin, size), count);
+    Value yes = arith::ConstantOp::create(b, b.getBoolAttr(true));
+    return fold(begin, end, yes, test);
+  });
+  return fold(zero, chunks, init,
+              [&](Value chunk) { return emitRead(b, found, {chunk, zero}); });
+}
+
 TokenGroups::TokenGroups(ImplicitLocOpBuilder &b, StringRef opName,
                          Value offsets, Value numTokens)
     : b(b), offsets(offsets), numTokens(numTokens) {
   if (offsets)
-    emitGroupOffsetsCheck(b, opName, offsets, numTokens);
+    emitGroupOffsetsCheck(b, opName, offsets, numTokens,
+                          [&](Value count, Value init, auto test) {
+                            return emitHolds(b, count, init, test);
+                          });
   count = offsets ? emitSub(b, emitDim(b, offsets, 0), emitIndex(b, 1))
                   : emitIndex(b, 1);
 }
@@ -58,27 +87,33 @@ struct Part {
 
 } // namespace
 
-/// A parallel loop over disjoint parts of `dest`.
-static Value emitParts(ImplicitLocOpBuilder &b, ArrayRef<Value> counts,
-                       Value dest,
-                       llvm::function_ref<Part(ValueRange place)> range,
-                       llvm::function_ref<Value(ValueRange, Value)> body) {
+/// A parallel loop over disjoint parts of `dests`.
+static SmallVector<Value>
+emitParts(ImplicitLocOpBuilder &b, ArrayRef<Value> counts, ValueRange dests,
+          llvm::function_ref<Part(ValueRange place, Value dest)> range,
+          llvm::function_ref<SmallVector<Value>(ValueRange, ValueRange)> body) {
   SmallVector<OpFoldResult> ones(2, b.getIndexAttr(1));
   auto loop = scf::ForallOp::create(
-      b, getAsOpFoldResult(ValueRange(counts)), dest,
+      b, getAsOpFoldResult(ValueRange(counts)), dests,
       /*mapping=*/std::nullopt, [&](OpBuilder &, Location, ValueRange args) {
-        ValueRange place = args.drop_back();
-        Part own = range(place);
-        Value part = tensor::ExtractSliceOp::create(b, args.back(), own.offsets,
-                                                    own.sizes, ones);
-        part = body(place, part);
+        ValueRange place = args.take_front(counts.size());
+        ValueRange whole = args.drop_front(counts.size());
+        SmallVector<Part> own;
+        SmallVector<Value> parts;
+        for (Value dest : whole) {
+          own.push_back(range(place, dest));
+          parts.push_back(tensor::ExtractSliceOp::create(
+              b, dest, own.back().offsets, own.back().sizes, ones));
+        }
+        parts = body(place, parts);
         auto parallel = scf::InParallelOp::create(b);
         OpBuilder::InsertionGuard guard(b);
         b.setInsertionPointToStart(parallel.getBody());
-        tensor::ParallelInsertSliceOp::create(b, part, args.back(), own.offsets,
-                                              own.sizes, ones);
+        for (auto [part, dest, at] : llvm::zip_equal(parts, whole, own))
+          tensor::ParallelInsertSliceOp::create(b, part, dest, at.offsets,
+                                                at.sizes, ones);
       });
-  return loop.getResult(0);
+  return loop.getResults();
 }
 
 Value tolinalg::emitNumbers(
@@ -89,28 +124,53 @@ Value tolinalg::emitNumbers(
   OpFoldResult one = b.getIndexAttr(1);
   return emitParts(
       b, {emitDim(b, dest, 0), emitDim(b, dest, 1)}, dest,
-      [&](ValueRange place) -> Part {
+      [&](ValueRange place, Value) -> Part {
         return {{place[0], place[1]}, {one, one}};
       },
-      [&](ValueRange place, Value part) {
+      [&](ValueRange place, ValueRange parts) -> SmallVector<Value> {
         Value value = number(place[0], place[1]);
         if (isa<FloatType>(element))
           value = emitConvert(b, value, element);
-        return emitWrite(b, value, part, {zero, zero});
+        return {emitWrite(b, value, parts[0], {zero, zero})};
+      })[0];
+}
+
+SmallVector<Value> tolinalg::emitRows(
+    ImplicitLocOpBuilder &b, ValueRange dests,
+    llvm::function_ref<SmallVector<Value>(Value row, ValueRange parts)> body) {
+  return emitParts(
+      b, {emitDim(b, dests[0], 0)}, dests,
+      [&](ValueRange place, Value dest) -> Part {
+        int64_t width = cast<RankedTensorType>(dest.getType()).getDimSize(1);
+        return {{place[0], b.getIndexAttr(0)},
+                {b.getIndexAttr(1), b.getIndexAttr(width)}};
+      },
+      [&](ValueRange place, ValueRange parts) {
+        return body(place[0], parts);
       });
 }
 
 Value tolinalg::emitRows(
     ImplicitLocOpBuilder &b, Value dest,
     llvm::function_ref<Value(Value row, Value part)> body) {
-  int64_t width = cast<RankedTensorType>(dest.getType()).getDimSize(1);
+  return emitRows(b, ValueRange(dest),
+                  [&](Value row, ValueRange parts) -> SmallVector<Value> {
+                    return {body(row, parts[0])};
+                  })[0];
+}
+
+Value tolinalg::emitInverse(ImplicitLocOpBuilder &b, Value dest,
+                            llvm::function_ref<Value(Value row)> place) {
+  Value zero = emitIndex(b, 0);
+  OpFoldResult one = b.getIndexAttr(1);
   return emitParts(
       b, {emitDim(b, dest, 0)}, dest,
-      [&](ValueRange place) -> Part {
-        return {{place[0], b.getIndexAttr(0)},
-                {b.getIndexAttr(1), b.getIndexAttr(width)}};
+      [&](ValueRange row, Value) -> Part {
+        return {{place(row[0]), b.getIndexAttr(0)}, {one, one}};
       },
-      [&](ValueRange place, Value part) { return body(place[0], part); });
+      [&](ValueRange row, ValueRange parts) -> SmallVector<Value> {
+        return {emitWrite(b, emitToI32(b, row[0]), parts[0], {zero, zero})};
+      })[0];
 }
 
 Value tolinalg::emitColumns(
@@ -119,15 +179,48 @@ Value tolinalg::emitColumns(
         body) {
   return emitParts(
       b, {groups.getCount(), emitDim(b, dest, 1)}, dest,
-      [&](ValueRange place) -> Part {
+      [&](ValueRange place, Value) -> Part {
         Value begin = groups.getBegin(place[0]);
         Value count = emitSub(b, groups.getEnd(place[0]), begin);
         return {{begin, place[1]}, {count, b.getIndexAttr(1)}};
       },
-      [&](ValueRange place, Value part) {
+      [&](ValueRange place, ValueRange parts) -> SmallVector<Value> {
         Value begin = groups.getBegin(place[0]);
-        return body(begin, groups.getEnd(place[0]), place[1], part);
-      });
+        return {body(begin, groups.getEnd(place[0]), place[1], parts[0])};
+      })[0];
+}
+
+Value tolinalg::emitCountIf(ImplicitLocOpBuilder &b, Value condition,
+                            Value count) {
+  Value more = emitAdd(b, count, emitIndex(b, 1));
+  return arith::SelectOp::create(b, condition, more, count);
+}
+
+Value tolinalg::emitRanks(ImplicitLocOpBuilder &b, const TokenGroups &groups,
+                          KeyOrder &order, Value keys) {
+  Value ranks = emitEmptyLike(b, keys, b.getI32Type());
+  return emitNumbers(b, ranks, [&](Value token, Value column) {
+    Value group = groups.getGroup(token);
+    Value own = emitRead(b, keys, {token, column});
+    auto count = [&](Value begin, Value end, Value so, bool isEarlier) {
+      return emitLoop(b, begin, end, so,
+                      [&](Value other, ValueRange so) -> SmallVector<Value> {
+                        Value key = emitRead(b, keys, {other, column});
+                        Value isInFront =
+                            isEarlier
+                                ? arith::CmpIOp::create(
+                                      b, arith::CmpIPredicate::sge, key, own)
+                                      .getResult()
+                                : order.isGreater(key, own);
+                        return {emitCountIf(b, isInFront, so[0])};
+                      })[0];
+    };
+    Value before = count(groups.getBegin(group), token, emitIndex(b, 0),
+                         /*isEarlier=*/true);
+    Value after = count(token, groups.getEnd(group), before,
+                        /*isEarlier=*/false);
+    return emitToI32(b, after);
+  });
 }
 
 Value tolinalg::emitLive(ImplicitLocOpBuilder &b, Value mask, Value begin,

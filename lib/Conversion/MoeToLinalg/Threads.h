@@ -10,8 +10,12 @@
 #define MOE_LIB_CONVERSION_MOETOLINALG_THREADS_H
 
 #include "Emit.h"
+#include "moe/Dialect/Moe/Utils/Selection.h"
 
 namespace mlir::moe::tolinalg {
+
+/// Tokens, or groups, in a chunk: what one iteration counts, adds or compares.
+constexpr int64_t kChunk = 32;
 
 /// The groups of an op's tokens, which iterations look up.
 class TokenGroups {
@@ -38,6 +42,15 @@ Value emitNumbers(ImplicitLocOpBuilder &b, Value dest,
 /// dest [m, n], a row [1, n] by an iteration.
 Value emitRows(ImplicitLocOpBuilder &b, Value dest,
                llvm::function_ref<Value(Value row, Value part)> body);
+/// The same rows of some [m, n], each of its own n.
+SmallVector<Value> emitRows(
+    ImplicitLocOpBuilder &b, ValueRange dests,
+    llvm::function_ref<SmallVector<Value>(Value row, ValueRange parts)> body);
+
+/// The inverse of a permutation: writes `row` to dest [m, 1] at each
+/// place(row).
+Value emitInverse(ImplicitLocOpBuilder &b, Value dest,
+                  llvm::function_ref<Value(Value row)> place);
 
 /// dest [T, n], the tokens of a group in one column, [count, 1], by an
 /// iteration.
@@ -45,6 +58,15 @@ Value emitColumns(
     ImplicitLocOpBuilder &b, const TokenGroups &groups, Value dest,
     llvm::function_ref<Value(Value begin, Value end, Value column, Value part)>
         body);
+
+/// Adds one where a condition holds.
+Value emitCountIf(ImplicitLocOpBuilder &b, Value condition, Value count);
+
+/// How many tokens of its group stand in front of a token in each column of
+/// keys [T, n], as i32: those with a greater key, and the earlier ones with the
+/// same.
+Value emitRanks(ImplicitLocOpBuilder &b, const TokenGroups &groups,
+                KeyOrder &order, Value keys);
 
 /// A loop over the places of [begin, end) that a mask, which may be null, has.
 Value emitLive(ImplicitLocOpBuilder &b, Value mask, Value begin, Value end,

@@ -86,18 +86,14 @@ Value SmoothLoad::emitLoad(Value begin, Value count) {
 
 namespace {
 
-class LoadLoss final : public SmoothLoad {
+class LoadLoss final : public LoadFormula {
 public:
-  LoadLoss(ImplicitLocOpBuilder &b, LoadLossOp op)
-      : SmoothLoad(b, op,
-                   getComputeType(b, {op.getClean(), op.getNoisy(),
-                                      op.getSigma(), op.getLoss()})) {}
+  using LoadFormula::LoadFormula;
 
   Value emit(LoadLossOp op) {
     return emitMean(op, clean, op.getCoefficient(),
                     [&](Value begin, Value count, Value) {
-                      return emitSquaredVariation(emitLoad(begin, count),
-                                                  /*isUnbiased=*/false, eps);
+                      return emitValue(emitLoad(begin, count));
                     });
   }
 };

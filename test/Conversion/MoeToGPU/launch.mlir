@@ -51,3 +51,26 @@ func.func @one(%out: memref<8xf32>) {
   }
   return
 }
+
+// -----
+
+// The host's loop launches a kernel in each round.
+
+// CHECK-LABEL: func @rounds
+// CHECK:      scf.for
+// CHECK:        gpu.launch
+// CHECK:          memref.store
+// CHECK:          gpu.terminator
+// CHECK-NOT:  scf.forall
+func.func @rounds(%out: memref<8xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c9 = arith.constant 9 : index
+  %one = arith.constant 1.0 : f32
+  scf.for %round = %c0 to %c9 step %c1 {
+    scf.forall (%i) in (8) {
+      memref.store %one, %out[%i] : memref<8xf32>
+    }
+  }
+  return
+}

@@ -113,3 +113,46 @@ func.func @buffers(%in: memref<8xf32>) {
   }
   return
 }
+
+// -----
+
+// A loop of kernels is the host's, and what they need is read in each; one that
+// touches a buffer beside them is one thread's.
+
+// CHECK-LABEL: func @rounds
+// CHECK-SAME:    %[[IN:.+]]: memref<8xf32>
+// CHECK:      %[[SPILL:.+]] = memref.alloc() : memref<1xf32>
+// CHECK:      scf.forall (%{{.+}}) in (1) {
+// CHECK:        memref.store %{{.+}}, %[[SPILL]]
+// CHECK:      scf.for %{{.+}} = %c0 to %c8
+// CHECK-NEXT:   scf.forall (%{{.+}}) in (8) {
+// CHECK:          memref.load %[[SPILL]]
+// CHECK:        scf.forall (%{{.+}}) in (4) {
+// CHECK:      }
+// CHECK-NEXT: }
+// CHECK:      scf.forall (%{{.+}}) in (1) {
+// CHECK:        scf.for
+// CHECK:          memref.store
+// CHECK:          scf.forall (%{{.+}}) in (8)
+func.func @rounds(%in: memref<8xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c8 = arith.constant 8 : index
+  %v = memref.load %in[%c0] : memref<8xf32>
+  %n = arith.addf %v, %v : f32
+  scf.for %round = %c0 to %c8 step %c1 {
+    scf.forall (%i) in (8) {
+      memref.store %n, %in[%i] : memref<8xf32>
+    }
+    scf.forall (%i) in (4) {
+      memref.store %n, %in[%i] : memref<8xf32>
+    }
+  }
+  scf.for %round = %c0 to %c8 step %c1 {
+    memref.store %n, %in[%round] : memref<8xf32>
+    scf.forall (%i) in (8) {
+      memref.store %n, %in[%i] : memref<8xf32>
+    }
+  }
+  return
+}

@@ -6,6 +6,7 @@
 
 // CHECK-LABEL: func @choose
 // CHECK-SAME:    %[[LOGITS:[^ ]+]]: tensor<?x4xf32>
+// CHECK:      cf.assert %{{.+}}, "moe.route_experts: the group offsets do not ascend
 // CHECK:      %[[KEYS:[^ ]+]] = scf.forall
 // CHECK:      %[[RANKS:[^ ]+]] = scf.forall (%[[T:[^ ]+]], %[[E:[^ ]+]]) in (%{{.+}}, 4)
 // CHECK:        scf.for %[[GROUP:[^ ]+]] =
@@ -62,4 +63,39 @@ func.func @pull(%logits: tensor<?x4xf32>, %ids: tensor<4x?xi32>,
       axis = tokens> %logits, %ids by %d
       : tensor<?x4xf32>, tensor<4x?xi32>, tensor<4x?xf32> -> tensor<?x4xf32>
   return %0 : tensor<?x4xf32>
+}
+
+// -----
+
+// With a cap a sweep is two parallel loops: the sum of a group's expert over
+// its tokens, and a token's part of log A and of its corrections.
+
+// CHECK-LABEL: func @capped
+// CHECK-SAME:    %{{[^ ]+}}: tensor<?x4xf32>, %[[MASK:[^ ]+]]: tensor<?xi1>
+// CHECK:      %[[TAKEN:[^ ]+]] = scf.forall (%{{.+}}, %{{.+}}) in (1, 1)
+// CHECK:        tensor.extract %[[MASK]]
+// CHECK:      scf.for {{.+}} -> (tensor<?x4xf64>, tensor<?x1xf64>, tensor<?x4xf64>, tensor<1x4xf64>)
+// CHECK:        %[[STEPS:[^ ]+]] = scf.forall (%[[G:[^ ]+]], %{{[^ ]+}}) in (1, 4)
+// CHECK:          tensor.extract %[[TAKEN]][%[[G]],
+// CHECK:          scf.for {{.+}} -> (f64)
+// CHECK:            arith.maximumf
+// CHECK:          scf.for {{.+}} -> (f64)
+// CHECK:            math.exp
+// CHECK:          math.log
+// CHECK:        scf.forall (%{{[^ ]+}}) in (%{{.+}}) shared_outs(%{{.+}}, %{{.+}}, %{{.+}}) -> (tensor<?x4xf64>, tensor<?x1xf64>, tensor<?x4xf64>)
+// CHECK:          tensor.extract %[[STEPS]]
+// CHECK:          arith.minimumf
+// CHECK:          arith.maximumf
+// CHECK:          tensor.parallel_insert_slice
+// CHECK-COUNT-2:  tensor.parallel_insert_slice
+// CHECK:        scf.yield
+// Weights are the assignment's.
+// CHECK:      math.exp
+func.func @capped(%logits: tensor<?x4xf32>, %mask: tensor<?xi1>)
+    -> (tensor<4x2xi32>, tensor<4x2xf32>) {
+  %ids, %weights = moe.route_experts #moe.expert_choice<
+      capacity = <fixed = 2>, cap = 1.0, strength = 0.1, sweeps = 9,
+      weights = assignment> %logits mask(%mask : tensor<?xi1>)
+      : tensor<?x4xf32> -> tensor<4x2xi32>, tensor<4x2xf32>
+  return %ids, %weights : tensor<4x2xi32>, tensor<4x2xf32>
 }

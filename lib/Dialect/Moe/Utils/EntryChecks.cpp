@@ -34,7 +34,8 @@ static Operation *findLoopBehind(ImplicitLocOpBuilder &b, Value &value) {
 }
 
 void moe::emitGroupOffsetsCheck(ImplicitLocOpBuilder &b, StringRef opName,
-                                Value offsets, Value numTokens) {
+                                Value offsets, Value numTokens,
+                                HoldsBuilder emitHolds) {
   OpBuilder::InsertionGuard guard(b);
   if (Operation *loop = findLoopBehind(b, offsets)) {
     auto dim = numTokens.getDefiningOp<tensor::DimOp>();
@@ -67,17 +68,21 @@ void moe::emitGroupOffsetsCheck(ImplicitLocOpBuilder &b, StringRef opName,
   Value fits = arith::AndIOp::create(
       b, compare(arith::CmpIPredicate::eq, readIndex(zero), zero),
       compare(arith::CmpIPredicate::eq, readIndex(last), numTokens));
-  fits =
-      scf::ForOp::create(
-          b, zero, last, one, fits,
-          [&](OpBuilder &, Location, Value group, ValueRange carried) {
-            Value next = arith::AddIOp::create(b, group, one);
-            Value ascends =
-                compare(arith::CmpIPredicate::sle, read(group), read(next));
-            scf::YieldOp::create(
-                b, arith::AndIOp::create(b, carried[0], ascends).getResult());
-          })
-          .getResult(0);
+  auto ascends = [&](Value group) -> Value {
+    Value next = arith::AddIOp::create(b, group, one);
+    return compare(arith::CmpIPredicate::sle, read(group), read(next));
+  };
+  if (emitHolds)
+    fits = emitHolds(last, fits, ascends);
+  else
+    fits = scf::ForOp::create(
+               b, zero, last, one, fits,
+               [&](OpBuilder &, Location, Value group, ValueRange carried) {
+                 Value both =
+                     arith::AndIOp::create(b, carried[0], ascends(group));
+                 scf::YieldOp::create(b, both);
+               })
+               .getResult(0);
   assertThat(fits, "do not ascend from 0 to the number of tokens");
 }
 

@@ -21,10 +21,16 @@
 
 namespace mlir::moe {
 
+/// Emits whether `init` holds, and a test for every place in [0, count).
+using HoldsBuilder = llvm::function_ref<Value(
+    Value count, Value init, llvm::function_ref<Value(Value place)> test)>;
+
 /// Asserts that offsets [G+1] (i32) are not empty and ascend from 0 to the
-/// number of tokens (an index); the message names `opName`.
+/// number of tokens (an index); the message names `opName`. Neighbours are
+/// compared by a loop, or as `emitHolds` has it.
 void emitGroupOffsetsCheck(ImplicitLocOpBuilder &b, StringRef opName,
-                           Value offsets, Value numTokens);
+                           Value offsets, Value numTokens,
+                           HoldsBuilder emitHolds = nullptr);
 
 /// Asserts that every one of the ids [T, k] (i32) is in [-1, bound).
 void emitIdsCheck(ImplicitLocOpBuilder &b, StringRef opName, Value ids,
