@@ -76,31 +76,56 @@ bool moe::hasEntry(ModuleOp module) {
 /// More than a row of most layers, so that one index too far lands in it.
 static constexpr int64_t kEmulatorPadding = 4096;
 
+/// The bytes of all kernels that a lowered module carries.
+static uint64_t getImageBytes(ModuleOp module) {
+  uint64_t bytes = 0;
+  for (auto global : module.getOps<LLVM::GlobalOp>())
+    if (global.getName().ends_with(".image"))
+      bytes += cast<StringAttr>(global.getValueAttr()).getValue().size();
+  return bytes;
+}
+
+/// In two steps, as a plan is read off the kernels between them.
+static LogicalResult lowerToGPU(ModuleOp module, const CompileOptions &options,
+                                GPUPlan *plan) {
+  GPUPipelineOptions gpu;
+  gpu.copyOptionValuesFrom(options.gpu);
+  if (options.target == CompileTarget::gpuEmulator)
+    gpu.padding = kEmulatorPadding;
+  std::optional<SourceOps> source;
+  if (plan)
+    source.emplace(module);
+  PassManager kernels(module.getContext()), entries(module.getContext());
+  buildGPUKernels(kernels, gpu);
+  buildGPUEntries(entries, gpu);
+  if (failed(kernels.run(module)))
+    return failure();
+  if (plan)
+    *plan = planKernels(module, *source);
+  if (failed(entries.run(module)))
+    return failure();
+  if (plan)
+    plan->imageBytes = getImageBytes(module);
+  return success();
+}
+
 LogicalResult moe::lowerModule(ModuleOp module, const CompileOptions &options,
-                               Stage last) {
+                               Stage last, GPUPlan *plan) {
   FallbackHandler fallbacks(module.getContext(), options.fallbackIsError);
-  PassManager pm(module.getContext());
-  switch (options.target) {
-  case CompileTarget::oracle:
-    buildOraclePipeline(pm, last);
-    break;
-  case CompileTarget::cpu:
-    buildCPUPipeline(pm, options.pipeline, last);
-    break;
-  case CompileTarget::cuda:
-  case CompileTarget::gpuEmulator: {
-    if (last != Stage::llvm)
-      return module.emitError("kernels stop at no stage but llvm, not '")
-             << stringifyStage(last) << "'";
-    GPUPipelineOptions gpu;
-    gpu.copyOptionValuesFrom(options.gpu);
-    if (options.target == CompileTarget::gpuEmulator)
-      gpu.padding = kEmulatorPadding;
-    buildGPUEntryPipeline(pm, gpu);
-    break;
+  if (isGPU(options.target) && last != Stage::llvm)
+    return module.emitError("kernels stop at no stage but llvm, not '")
+           << stringifyStage(last) << "'";
+  LogicalResult lowered = failure();
+  if (isGPU(options.target)) {
+    lowered = lowerToGPU(module, options, plan);
+  } else {
+    PassManager pm(module.getContext());
+    if (options.target == CompileTarget::oracle)
+      buildOraclePipeline(pm, last);
+    else
+      buildCPUPipeline(pm, options.pipeline, last);
+    lowered = pm.run(module);
   }
-  }
-  LogicalResult lowered = pm.run(module);
   // Whoever reads the result is owed a reason.
   if (failed(lowered) && fallbacks.getNumErrors() == 0)
     module.emitError("could not be lowered to stage '")
