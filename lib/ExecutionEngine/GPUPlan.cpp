@@ -12,7 +12,8 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/NVGPU/IR/NVGPUDialect.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Interfaces/LoopLikeInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
@@ -52,8 +53,11 @@ SourceOps::SourceOps(ModuleOp module) {
 std::string SourceOps::namesIn(Operation *op) const {
   llvm::SetVector<Attribute> places;
   op->walk([&](Operation *inner) {
-    for (FileLineColLoc place : getPlaces(inner->getLoc()))
-      places.insert(place);
+    // Others may come from anywhere: equal constants and sizes are one op.
+    if (inner == op || hasEffect<MemoryEffects::Read>(inner) ||
+        hasEffect<MemoryEffects::Write>(inner))
+      for (FileLineColLoc place : getPlaces(inner->getLoc()))
+        places.insert(place);
   });
   llvm::SetVector<StringRef> found;
   for (const auto &[place, own] : names)

@@ -76,15 +76,26 @@ Text getText(AffineExpr expr, unsigned numDims, ArrayRef<Text> operands) {
   }
 }
 
-/// A quotient that is rounded down; of x + c - 1 by c it is one rounded up.
+/// A quotient that is rounded down; with d - 1 or more added to what d divides,
+/// it is one that is rounded up.
 Text getQuotient(Value lhs, Value rhs) {
   llvm::APInt divisor, addend;
-  if (auto sum = lhs.getDefiningOp<arith::AddIOp>())
-    if (matchPattern(rhs, m_ConstantInt(&divisor)) &&
-        matchPattern(sum.getRhs(), m_ConstantInt(&addend)) &&
-        addend + 1 == divisor)
-      return divide("ceil", getText(sum.getLhs()), getText(rhs));
-  return divide("floor", getText(lhs), getText(rhs));
+  if (!matchPattern(rhs, m_ConstantInt(&divisor)))
+    return divide("floor", getText(lhs), getText(rhs));
+  int64_t rest = 1 - divisor.getSExtValue();
+  Value base = lhs;
+  for (auto sum = base.getDefiningOp<arith::AddIOp>();
+       sum && matchPattern(sum.getRhs(), m_ConstantInt(&addend));
+       sum = base.getDefiningOp<arith::AddIOp>()) {
+    rest += addend.getSExtValue();
+    base = sum.getLhs();
+  }
+  if (rest < 0)
+    return divide("floor", getText(lhs), getText(rhs));
+  Text dividend = getText(base);
+  if (rest > 0)
+    dividend = add(dividend, {std::to_string(rest)});
+  return divide("ceil", dividend, getText(rhs));
 }
 
 /// A size of an argument: the symbol that stands for it, or argument and

@@ -107,7 +107,8 @@ void mlir::moe::printExecutedPlan(const GPUPlan &plan, moe_gpu *gpu) {
       sum += roofline.bound();
     }
     columns.push_back(column);
-    all += (all.empty() ? "" : ", ") + threeDigits(sum) + " us on " + device.name;
+    all +=
+        (all.empty() ? "" : ", ") + threeDigits(sum) + " us on " + device.name;
   }
   printPlan(llvm::outs(), plan, columns);
   llvm::outs() << "modelled bound of all launches: " << all << "\n";

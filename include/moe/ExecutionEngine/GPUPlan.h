@@ -62,8 +62,8 @@ struct GPUPlan {
 class SourceOps {
 public:
   explicit SourceOps(ModuleOp module);
-  /// The names of the ops at the locations of `op` and of all in it, once each,
-  /// in the module's order.
+  /// The names of the ops at the locations of `op` and of what touches memory
+  /// in it, once each, in the module's order.
   std::string namesIn(Operation *op) const;
 
 private:
