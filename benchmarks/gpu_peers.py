@@ -13,6 +13,7 @@ A way that cannot run is a text that says why.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -58,8 +59,11 @@ def open_torch() -> MakeWays | str:
         import torch
     except ImportError:
         return "PyTorch, which is not installed (scripts/setup --torch)"
-    if not torch.cuda.is_available():
-        return "PyTorch, which sees no GPU"
+    with warnings.catch_warnings():
+        # It warns of a driver that it cannot use.
+        warnings.simplefilter("ignore")
+        if not torch.cuda.is_available():
+            return "PyTorch, which sees no GPU"
     return torch_ways
 
 
@@ -74,7 +78,9 @@ def torch_ways(race: Race, folder: Path) -> list[Way | str]:
     router, gate_up, down = map(share, race.weights.arrays.values())
     xs = [share(call.array) for call in race.calls]
     functional = torch.nn.functional
-    grouped_mm = getattr(torch, "_grouped_mm", None)
+    # Public in later versions.
+    grouped_mm = getattr(functional, "grouped_mm", None)
+    grouped_mm = grouped_mm or getattr(torch, "_grouped_mm", None)
 
     def route(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # Logits of f32, as rounded ones would choose other experts.

@@ -12,6 +12,7 @@
 #include "mlir/Support/FileUtilities.h"
 #include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "moe/ExecutionEngine/Compiler.h"
+#include "moe/ExecutionEngine/GPUPlan.h"
 #include "moe/IO/Files.h"
 #include "moe/InitAllDialects.h"
 #include "moe/Layer/Examples.h"

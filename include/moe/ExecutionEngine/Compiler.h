@@ -15,7 +15,6 @@
 #define MOE_EXECUTIONENGINE_COMPILER_H
 
 #include "mlir/IR/BuiltinOps.h"
-#include "moe/ExecutionEngine/GPUPlan.h"
 #include "moe/Pipelines/Pipelines.h"
 #include "moe/Runtime/moe_rt.h"
 #include "llvm/Support/Error.h"
@@ -23,6 +22,7 @@
 #include <vector>
 
 namespace mlir::moe {
+struct GPUPlan;
 
 /// Code of `cuda` is launched by the runtime on whatever GPU a context has.
 /// That of `gpuEmulator` is the same with its buffers apart, so that the
