@@ -26,9 +26,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
-from gpu_problem import Counts, Problem, Shape, check
+from gpu_device import QUICK_SHAPES
+from gpu_device import SHAPES as DEVICE_SHAPES
+from gpu_device import run as run_device
+from gpu_problem import Counts, Problem, Shape, check, write_layer
 from gpu_triton import GRID, METRICS, QUICK_GRID, Choice, Peer
 from routers import Report
 
@@ -39,15 +43,7 @@ def run_kernels(problem: Problem, folder: Path) -> list[dict]:
     """The statistics of every kernel of a call."""
     layer, result = folder / "layer.mlir", folder / "y.npy"
     shape = problem.shape
-    keys = {
-        "experts": shape.experts, "top_k": shape.k, "hidden": shape.hidden,
-        "inter": shape.inter, "x_dtype": "bf16", "weight_dtype": "bf16",
-        "router_dtype": "bf16",
-    }  # fmt: skip
-    words = ["moe-compile", "--example", "layer", "-o", str(layer)]
-    for key, value in keys.items():
-        words += ["--set", f"{key}={value}"]
-    subprocess.run(words, check=True)
+    write_layer(shape, layer)
     words = ["moe-run", str(layer), "--target=gpu-emulator", "--statistics"]
     words += ["--json", f"--out=y={result}"]
     for name, path in problem.write(folder).items():
@@ -142,13 +138,81 @@ def compare(
             print(f"  best: {best.describe()}")
 
 
-def main() -> int:
-    """The command line; 1 if a target was missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--triton-python", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
+def parse_shape(text: str) -> Shape:
+    """T,E,k,H,I; what kernels on tensor cores ask of H and I is the least."""
+    try:
+        shape = Shape(*map(int, text.split(",")))
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not five numbers T,E,k,H,I"
+        ) from None
+    if min(shape) < 1 or shape.k > shape.experts:
+        raise argparse.ArgumentTypeError(
+            f"'{text}': expected numbers of 1 or more, and k at most E"
+        )
+    if shape.hidden % 8 or shape.inter % 8:
+        raise argparse.ArgumentTypeError(
+            f"'{text}': expected multiples of 8 for H and I"
+        )
+    return shape
+
+
+def parse_rounds(text: str) -> int:
+    """At least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1")
+    return int(text)
+
+
+class Arguments(argparse.ArgumentParser):
+    """Ends with one message and exit code 1."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(f"error: {message}")
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = Arguments(
+        prog="benchmarks/gpu", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--triton-python", type=Path, required=True, help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        "--runtime", type=Path, required=True, help=argparse.SUPPRESS
+    )
+    parser.add_argument("--quick", action="store_true", help="a few shapes")
+    parser.add_argument("--json", action="store_true", help="objects, by line")
+    parser.add_argument(
+        "--device", action="store_true", help="times on a GPU, not counts"
+    )
+    parser.add_argument(
+        "--shape", type=parse_shape, action="append", metavar="T,E,k,H,I",
+        help="of --device, in place of the models'; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", type=parse_rounds, help="of --device; 9, or 3 if --quick"
+    )
     options = parser.parse_args()
+    if (options.shape or options.rounds) and not options.device:
+        parser.error("--shape and --rounds go with --device")
+    return options
+
+
+def main() -> int:
+    """1 if a target was missed, or there is no device to measure."""
+    options = parse_options()
+    if options.device:
+        models = QUICK_SHAPES if options.quick else DEVICE_SHAPES
+        return run_device(
+            options.runtime,
+            options.triton_python,
+            options.shape or models,
+            options.rounds or (3 if options.quick else 9),
+            options.quick,
+            options.json,
+        )
     report = Report(options.json)
     problems = [
         Problem(shape) for shape in SHAPES[: 1 if options.quick else None]

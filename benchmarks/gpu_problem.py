@@ -1,7 +1,7 @@
 # Part of moe-mlir, under the Apache License v2.0 with LLVM Exceptions.
 # See LICENSE for license information.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""One problem for all who compute it in emulation; see benchmarks/gpu.
+"""One problem for all who compute it; see benchmarks/gpu.
 
 Numbers are of bf16, the weights of routing are those of the k chosen experts
 in a softmax over all, and every reference is made in f64 by NumPy.
@@ -10,6 +10,7 @@ in a softmax over all, and every reference is made in f64 by NumPy.
 from __future__ import annotations
 
 import functools
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,19 @@ class Shape(NamedTuple):
             "gate and up": 2 * work // NUMBERS_OF_MMA,
             "down": work // NUMBERS_OF_MMA,
         }
+
+
+def write_layer(shape: Shape, path: Path) -> None:
+    """Writes the IR of a shape's layer: its entry is `layer`."""
+    keys = {
+        "experts": shape.experts, "top_k": shape.k, "hidden": shape.hidden,
+        "inter": shape.inter, "x_dtype": "bf16", "weight_dtype": "bf16",
+        "router_dtype": "bf16",
+    }  # fmt: skip
+    words = ["moe-compile", "--example", "layer", "-o", str(path)]
+    for key, value in keys.items():
+        words += ["--set", f"{key}={value}"]
+    subprocess.run(words, check=True)
 
 
 class Counts(NamedTuple):

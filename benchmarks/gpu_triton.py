@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from gpu_problem import Counts, Problem, bits, check, rounded
+from gpu_problem import Counts, Problem, Shape, bits, check, rounded
 
 WORKER = Path(__file__).parent / "peers" / "triton_layer.py"
 # Of a block of sm_80, in bytes.
@@ -103,6 +103,32 @@ ELEMENTWISE_GRID = [
 def name_of(step: str, config: Config | Elementwise) -> str:
     """Of files."""
     return "-".join([step.replace(" ", "_"), *map(str, config)])
+
+
+def product_job(shape: Shape, step: str, config: Config) -> dict:
+    """What the compiler of a product is asked for."""
+    first = step == "gate and up"
+    constants = {
+        "N": 2 * shape.inter if first else shape.hidden,
+        "K": shape.hidden if first else shape.inter,
+        "rows_per_a": shape.k if first else 1, "weighted": not first,
+        "BLOCK_M": config.block_m, "BLOCK_N": config.block_n,
+        "BLOCK_K": config.block_k,
+    }  # fmt: skip
+    return {
+        "name": name_of(step, config), "kernel": "grouped_product",
+        "constants": constants, "warps": config.warps,
+        "stages": config.stages,
+    }  # fmt: skip
+
+
+def activation_job(shape: Shape, config: Elementwise) -> dict:
+    """What the compiler of the activation is asked for."""
+    return {
+        "name": name_of("activation", config), "kernel": "silu_and_mul",
+        "constants": {"I": shape.inter, "BLOCK": config.block},
+        "warps": config.warps, "stages": 1,
+    }  # fmt: skip
 
 
 class Kernel(NamedTuple):
@@ -274,23 +300,12 @@ class Experts:
     def product(self, step: str, config: Config) -> Counts | None:
         """Runs a product; None where it does not fit the device."""
         shape = self.problem.shape
-        n, k = 2 * shape.inter, shape.hidden
-        source, weight, wanted = "x", "gate_up", self.problem.projected
+        n, source, weight = 2 * shape.inter, "x", "gate_up"
+        wanted = self.problem.projected
         if step == "down":
-            n, k = shape.hidden, shape.inter
-            source, weight, wanted = "activated", "down", self.problem.outputs
-        first = step == "gate and up"
-        constants = {
-            "N": n, "K": k, "rows_per_a": shape.k if first else 1,
-            "weighted": not first, "BLOCK_M": config.block_m,
-            "BLOCK_N": config.block_n, "BLOCK_K": config.block_k,
-        }  # fmt: skip
-        job = {
-            "name": name_of(step, config),
-            "kernel": "grouped_product", "constants": constants,
-            "warps": config.warps, "stages": config.stages,
-        }  # fmt: skip
-        kernel = self.compiler.compile(job)
+            n, source, weight = shape.hidden, "activated", "down"
+            wanted = self.problem.outputs
+        kernel = self.compiler.compile(product_job(shape, step, config))
         if kernel.shared > SHARED_MEMORY:
             return None
         m = config.block_m
@@ -308,12 +323,9 @@ class Experts:
     def activation(self, config: Elementwise) -> Counts:
         """Runs the activation."""
         inter = self.problem.shape.inter
-        job = {
-            "name": name_of("activation", config),
-            "kernel": "silu_and_mul", "warps": config.warps, "stages": 1,
-            "constants": {"I": inter, "BLOCK": config.block},
-        }  # fmt: skip
-        kernel = self.compiler.compile(job)
+        kernel = self.compiler.compile(
+            activation_job(self.problem.shape, config)
+        )
         arguments = [
             self.buffer("x", "projected"),
             f"--buffer=y=u16:{self.pairs}x{inter}", f"--arg=i32:{self.pairs}",

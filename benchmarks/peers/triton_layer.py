@@ -9,8 +9,9 @@ are sorted by expert and each expert's are padded to whole blocks by who calls:
 Sizes are constants of the code, which lets Triton drop the masks along K.
 
 Reads one job a line, an object of `name`, `kernel`, `constants`, `warps`,
-`stages`; writes NAME.ptx into the folder it is given, and one object a line:
-`name`, `entry`, `threads`, `shared`, or `name`, `error`.
+`stages`, and `capability` where it is not that of sm_80; writes NAME.ptx into
+the folder it is given, and one object a line: `name`, `entry`, `threads`,
+`shared`, or `name`, `error`.
 """
 
 from __future__ import annotations
@@ -123,9 +124,8 @@ def compile_job(job: dict, folder: Path) -> dict:
         "num_stages": job["stages"],
         "enable_fp_fusion": True,
     }
-    compiled = triton.compile(
-        source, target=GPUTarget("cuda", CAPABILITY, 32), options=options
-    )
+    target = GPUTarget("cuda", job.get("capability", CAPABILITY), 32)
+    compiled = triton.compile(source, target=target, options=options)
     (folder / f"{job['name']}.ptx").write_text(compiled.asm["ptx"])
     return {
         "name": job["name"],

@@ -15,6 +15,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
+#include "moe/ExecutionEngine/GPUPlan.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/IR/LegacyPassManager.h"
@@ -111,13 +112,17 @@ createTargetMachine(const CompileOptions &options) {
 /// whether vdpbf16ps is the fastest way to multiply bf16. It is on AMD's cores;
 /// on Intel's it does in two cycles what two multiply-adds do in one (measured
 /// on Emerald Rapids: 84 of 172 GFLOP/s).
-static void chooseForProcessor(const CompileOptions &options,
-                               CPUPipelineOptions &pipeline) {
+static const CPUPipelineOptions &
+chooseForProcessor(const CompileOptions &options,
+                   CPUPipelineOptions &pipeline) {
+  pipeline.copyOptionValuesFrom(options.pipeline);
+  if (!pipeline.packWeights)
+    return pipeline;
   auto machine = createTargetMachine(options);
   if (!machine) {
     // Told by whoever makes code of the module.
     llvm::consumeError(machine.takeError());
-    return;
+    return pipeline;
   }
   const llvm::MCSubtargetInfo &info = *(*machine)->getMCSubtargetInfo();
   bool isX86 = (*machine)->getTargetTriple().isX86();
@@ -126,44 +131,67 @@ static void chooseForProcessor(const CompileOptions &options,
     pipeline.panelColumns = 64;
     pipeline.bf16Dot = info.checkFeatures("+avx512bf16") &&
                        (*machine)->getTargetCPU().starts_with("znver");
-    return;
+    return pipeline;
   }
   pipeline.vectorBits = isX86 ? 256 : 128;
   pipeline.panelColumns = 16;
+  return pipeline;
 }
 
 /// More than a row of most layers, so that one index too far lands in it.
 static constexpr int64_t kEmulatorPadding = 4096;
 
+/// The bytes of all kernels that a lowered module carries.
+static uint64_t getImageBytes(ModuleOp module) {
+  uint64_t bytes = 0;
+  for (auto global : module.getOps<LLVM::GlobalOp>())
+    if (global.getName().ends_with(".image"))
+      bytes += cast<StringAttr>(global.getValueAttr()).getValue().size();
+  return bytes;
+}
+
+/// In two steps, as a plan is read off the kernels between them.
+static LogicalResult lowerToGPU(ModuleOp module, const CompileOptions &options,
+                                GPUPlan *plan) {
+  GPUPipelineOptions gpu;
+  gpu.copyOptionValuesFrom(options.gpu);
+  if (options.target == CompileTarget::gpuEmulator)
+    gpu.padding = kEmulatorPadding;
+  std::optional<SourceOps> source;
+  if (plan)
+    source.emplace(module);
+  PassManager kernels(module.getContext()), entries(module.getContext());
+  buildGPUKernels(kernels, gpu);
+  buildGPUEntries(entries, gpu);
+  if (failed(kernels.run(module)))
+    return failure();
+  if (plan)
+    *plan = planKernels(module, *source);
+  if (failed(entries.run(module)))
+    return failure();
+  if (plan)
+    plan->imageBytes = getImageBytes(module);
+  return success();
+}
+
 LogicalResult moe::lowerModule(ModuleOp module, const CompileOptions &options,
-                               Stage last) {
+                               Stage last, GPUPlan *plan) {
   FallbackHandler fallbacks(module.getContext(), options.fallbackIsError);
-  PassManager pm(module.getContext());
-  CPUPipelineOptions pipeline;
-  switch (options.target) {
-  case CompileTarget::oracle:
-    buildOraclePipeline(pm, last);
-    break;
-  case CompileTarget::cpu:
-    pipeline.copyOptionValuesFrom(options.pipeline);
-    if (pipeline.packWeights)
-      chooseForProcessor(options, pipeline);
-    buildCPUPipeline(pm, pipeline, last);
-    break;
-  case CompileTarget::cuda:
-  case CompileTarget::gpuEmulator: {
-    if (last != Stage::llvm)
-      return module.emitError("kernels stop at no stage but llvm, not '")
-             << stringifyStage(last) << "'";
-    GPUPipelineOptions gpu;
-    gpu.copyOptionValuesFrom(options.gpu);
-    if (options.target == CompileTarget::gpuEmulator)
-      gpu.padding = kEmulatorPadding;
-    buildGPUEntryPipeline(pm, gpu);
-    break;
+  if (isGPU(options.target) && last != Stage::llvm)
+    return module.emitError("kernels stop at no stage but llvm, not '")
+           << stringifyStage(last) << "'";
+  LogicalResult lowered = failure();
+  if (isGPU(options.target)) {
+    lowered = lowerToGPU(module, options, plan);
+  } else {
+    PassManager pm(module.getContext());
+    CPUPipelineOptions pipeline;
+    if (options.target == CompileTarget::oracle)
+      buildOraclePipeline(pm, last);
+    else
+      buildCPUPipeline(pm, chooseForProcessor(options, pipeline), last);
+    lowered = pm.run(module);
   }
-  }
-  LogicalResult lowered = pm.run(module);
   // Whoever reads the result is owed a reason.
   if (failed(lowered) && fallbacks.getNumErrors() == 0)
     module.emitError("could not be lowered to stage '")

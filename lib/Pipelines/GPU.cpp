@@ -83,9 +83,9 @@ void moe::buildGPUKernels(OpPassManager &pm,
   pm.addPass(createMoeVerifyStagePass(check));
 }
 
-void moe::buildGPUPipeline(OpPassManager &pm,
+/// Outlined kernels to a gpu.binary.
+static void buildGPUBinary(OpPassManager &pm,
                            const GPUPipelineOptions &options) {
-  buildGPUKernels(pm, options);
   MoeAttachNVVMTargetPassOptions target;
   target.chip = options.chip;
   pm.addPass(createMoeAttachNVVMTargetPass(target));
@@ -110,9 +110,15 @@ void moe::buildGPUPipeline(OpPassManager &pm,
   pm.addPass(createGpuModuleToBinaryPass(binary));
 }
 
-void moe::buildGPUEntryPipeline(OpPassManager &pm,
-                                const GPUPipelineOptions &options) {
-  buildGPUPipeline(pm, options);
+void moe::buildGPUPipeline(OpPassManager &pm,
+                           const GPUPipelineOptions &options) {
+  buildGPUKernels(pm, options);
+  buildGPUBinary(pm, options);
+}
+
+void moe::buildGPUEntries(OpPassManager &pm,
+                          const GPUPipelineOptions &options) {
+  buildGPUBinary(pm, options);
   pm.addPass(createMoeAssertsToStatusPass());
   pm.addPass(createMoeLaunchToRuntimePass());
   MoeEmitEntryPassOptions entry;
@@ -121,4 +127,10 @@ void moe::buildGPUEntryPipeline(OpPassManager &pm,
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   buildLLVMStage(pm);
+}
+
+void moe::buildGPUEntryPipeline(OpPassManager &pm,
+                                const GPUPipelineOptions &options) {
+  buildGPUKernels(pm, options);
+  buildGPUEntries(pm, options);
 }

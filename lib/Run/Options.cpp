@@ -97,6 +97,7 @@ private:
       {"--help", &Options::help},
       {"--json", &Options::json},
       {"--statistics", &Options::statistics},
+      {"--plan", &Options::plan},
       {"--check-gradients", &Options::checkGradients},
       {"--tf32", &Options::tf32},
       {"--pack-weights", &Options::packWeights},
@@ -180,6 +181,11 @@ Expected<Options> moe::run::parseOptions(int argc, const char *const *argv) {
                  "it goes without --pack-weights"};
   if (options.statistics && options.target != Target::GpuEmulator)
     return Error{"--statistics is of --target=gpu-emulator"};
+  if (options.plan && options.target != Target::GpuEmulator)
+    return Error{"--plan is of --target=gpu-emulator"};
+  if (options.plan && (options.statistics || options.json))
+    return Error{"--plan has the statistics in its table, and no JSON: it goes "
+                 "without --statistics and --json"};
   if (options.schedule && options.target != Target::GpuEmulator)
     return Error{"--schedule is of --target=gpu-emulator"};
   if (options.checkGradients && isGPU(options.target))
@@ -233,6 +239,9 @@ FILE is MLIR text or bytecode, or a shared library of moe-compile (.so).
                        (default) is in turn
   --statistics         prints what each emulated kernel executed: counts, no
                        times
+  --plan               prints the emulated kernels, how they are launched, what
+                       they executed, and what that allows known devices at
+                       best, which is modelled
   --json               prints the report as one JSON object
   --help               prints this text
 )";

@@ -12,6 +12,7 @@
 #include "mlir/Support/FileUtilities.h"
 #include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "moe/ExecutionEngine/Compiler.h"
+#include "moe/ExecutionEngine/GPUPlan.h"
 #include "moe/IO/Files.h"
 #include "moe/InitAllDialects.h"
 #include "moe/Layer/Examples.h"
@@ -42,6 +43,11 @@ static cl::opt<std::string>
 static cl::opt<std::string>
     headerFile("header", cl::desc("also write the C header of the entries"),
                cl::value_desc("file"), cl::cat(category));
+static cl::opt<bool>
+    wantsPlan("plan",
+              cl::desc("write, in place of code, which kernels a GPU's code "
+                       "has and how they are launched"),
+              cl::cat(category));
 static cl::opt<std::string>
     stageName("compile-to",
               cl::desc("stop after a stage and print its IR: moe, routed, "
@@ -151,14 +157,21 @@ struct Request {
 };
 } // namespace
 
-/// Reads what the options ask for; an error where they contradict each other.
-static llvm::Error readOptions(Request &request) {
+/// Reads what is to be written.
+static llvm::Error readOutput(Request &request) {
   auto stage = symbolizeStage(stageName);
   if (stageName.getNumOccurrences() && !stage)
     return llvm::createStringError(
         "there is no stage '" + stageName +
         "'; stages are moe, routed, grouped, buffers, cpu and llvm");
   request.stage = stage.value_or(Stage::llvm);
+  if (wantsPlan &&
+      (stage || emitName.getNumOccurrences() || headerFile.getNumOccurrences()))
+    return llvm::createStringError(
+        "--plan is written in place of code: it goes without --emit, "
+        "--header and --compile-to");
+  if (wantsPlan)
+    return llvm::Error::success();
 
   auto kind = emitName.getNumOccurrences() ? symbolizeOutputKind(emitName)
                                            : inferOutputKind(outputFile);
@@ -184,7 +197,11 @@ static llvm::Error readOptions(Request &request) {
   bool describesEntries = request.stage >= Stage::cpu;
   if (!headerFile.empty() && !describesEntries)
     return llvm::createStringError("--header needs the stage cpu or llvm");
+  return llvm::Error::success();
+}
 
+/// Reads what code is made for.
+static llvm::Error readTarget(Request &request) {
   auto target = llvm::StringSwitch<std::optional<CompileTarget>>(targetName)
                     .Case("cpu", CompileTarget::cpu)
                     .Case("oracle", CompileTarget::oracle)
@@ -206,6 +223,10 @@ static llvm::Error readOptions(Request &request) {
   if ((tf32 || batchInvariant) && !isGPU(*target))
     return llvm::createStringError("--tf32 and --batch-invariant go with "
                                    "--target=cuda or gpu-emulator");
+  if (wantsPlan && !isGPU(*target))
+    return llvm::createStringError("there is no plan of target " + targetName +
+                                   " yet: --plan goes with --target=cuda or "
+                                   "gpu-emulator");
   if (!chipName.empty())
     request.compile.gpu.chip = chipName;
   if (packWeights && *target != CompileTarget::cpu)
@@ -213,6 +234,15 @@ static llvm::Error readOptions(Request &request) {
   request.compile.pipeline.packWeights = packWeights;
   request.compile.gpu.tf32 = tf32;
   request.compile.gpu.batchInvariant = batchInvariant;
+  return llvm::Error::success();
+}
+
+/// Reads what the options ask for; an error where they contradict each other.
+static llvm::Error readOptions(Request &request) {
+  if (llvm::Error wrong = readOutput(request))
+    return wrong;
+  if (llvm::Error wrong = readTarget(request))
+    return wrong;
   if (optLevel > 3)
     return llvm::createStringError("-O takes 0, 1, 2 or 3");
   request.compile.optLevel = optLevel;
@@ -223,6 +253,17 @@ static llvm::Error readOptions(Request &request) {
                                      "'; it takes fallback");
   request.compile.fallbackIsError = !warningsAsErrors.empty();
   return llvm::Error::success();
+}
+
+/// What was compiled, and how its bounds are found.
+static std::string getPlanText(const GPUPlan &plan, const Request &request) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << "plan of " << llvm::sys::path::filename(inputFile) << ", target "
+     << targetName << ", chip " << request.compile.gpu.chip << ": ";
+  printPlan(os, plan);
+  os << "bounds of a call, modelled: moe-run --target=gpu-emulator --plan\n";
+  return text;
 }
 
 /// The bytes that are asked for, of a module at its last stage.
@@ -271,10 +312,14 @@ static int runCompile() {
   auto module = parseSourceFile<ModuleOp>(sources, &context);
   if (!module)
     return 1;
-  if (request.kind != OutputKind::mlir && !hasEntry(*module))
+  if ((wantsPlan || request.kind != OutputKind::mlir) && !hasEntry(*module))
     return fail(inputFile + ": no function is marked moe.entry");
-  if (failed(lowerModule(*module, request.compile, request.stage)))
+  GPUPlan plan;
+  if (failed(lowerModule(*module, request.compile, request.stage,
+                         wantsPlan ? &plan : nullptr)))
     return 1;
+  if (wantsPlan)
+    return writeOutputs({{outputFile, getPlanText(plan, request), {}}});
 
   auto output = emitOutput(*module, request);
   if (!output)

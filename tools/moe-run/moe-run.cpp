@@ -8,12 +8,12 @@
 
 #include "Gradients.h"
 #include "LayerCost.h"
+#include "Statistics.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Target/LLVMIR/Dialect/All.h"
 #include "moe/Dialect/Moe/IR/Moe.h"
 #include "moe/Emulator/GPU.h"
-#include "moe/Emulator/Roofline.h"
 #include "moe/ExecutionEngine/Compiler.h"
 #include "moe/ExecutionEngine/JIT.h"
 #include "moe/InitAllDialects.h"
@@ -21,7 +21,6 @@
 #include "moe/Run/Run.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/SourceMgr.h"
-#include <cstdio>
 #include <iostream>
 #ifdef MOE_INCLUDE_TESTS
 #include "MoeTestLib.h"
@@ -63,6 +62,8 @@ static FailureOr<func::FuncOp> findEntry(ModuleOp module,
 static int runLibrary(const run::Options &options, moe_context *context) {
   moe_module *module = nullptr;
   moe_entry entry;
+  if (options.plan)
+    return report(options.file + ": a library has no IR to describe");
   if (options.entry.empty())
     return report(options.file + ": name the entry of a library by --entry");
   if (options.checkGradients)
@@ -79,7 +80,9 @@ static int runLibrary(const run::Options &options, moe_context *context) {
   return code;
 }
 
-static int runSource(const run::Options &options, moe_context *context) {
+/// `plan` is filled where the options ask for it.
+static int runSource(const run::Options &options, moe_context *context,
+                     GPUPlan &plan) {
   DialectRegistry registry;
   mlir::moe::registerAllDialects(registry);
 #ifdef MOE_INCLUDE_TESTS
@@ -113,7 +116,8 @@ static int runSource(const run::Options &options, moe_context *context) {
   compile.gpu.tf32 = options.tf32;
   compile.gpu.batchInvariant = options.batchInvariant;
   compile.pipeline.packWeights = options.packWeights;
-  if (failed(lowerModule(*module, compile)))
+  if (failed(lowerModule(*module, compile, Stage::llvm,
+                         options.plan ? &plan : nullptr)))
     return report(options.file + ": could not be compiled");
   auto object = compileToObject(*module, compile);
   if (!object)
@@ -144,61 +148,6 @@ static moe_gpu *openGPU(const run::Options &options, moe_context *context) {
   return gpu;
 }
 
-/// One JSON object of all kernels.
-static void printStatisticsJson(moe_gpu *gpu) {
-  std::string text;
-  for (const auto &own : ::moe::emulator::getStatistics(gpu))
-    text += (text.empty() ? "" : ", ") + ("{\"kernel\": \"" + own.kernel) +
-            "\", \"launches\": " + std::to_string(own.launches) +
-            ", \"statistics\": " + ::moe::emulator::toJson(own.statistics) +
-            ", \"modelled_bound\": " +
-            ::moe::emulator::toRooflineJson(own.statistics) + "}";
-  std::cout << "{\"kernels\": [" << text << "]}\n";
-}
-
-/// A line for each kernel: what its counts allow known devices at best.
-static void printBounds(moe_gpu *gpu) {
-  std::printf("\n%-32s", "modelled bound in us, by limit");
-  for (const ::moe::emulator::DevicePeaks &device :
-       ::moe::emulator::knownDevices())
-    std::printf(" %24s", device.name);
-  std::printf("\n");
-  for (const auto &own : ::moe::emulator::getStatistics(gpu)) {
-    std::printf("%-32s", own.kernel.c_str());
-    for (const ::moe::emulator::DevicePeaks &device :
-         ::moe::emulator::knownDevices()) {
-      ::moe::emulator::Roofline roofline =
-          computeRoofline(own.statistics, device);
-      std::printf(" %13s %10.3f", limitName(roofline.limit), roofline.bound());
-    }
-    std::printf("\n");
-  }
-}
-
-/// A line for each kernel; a ratio is to the fewest that could do.
-static void printStatistics(moe_gpu *gpu) {
-  std::printf("%-32s %8s %14s %10s %12s %7s %12s %7s\n", "kernel", "launches",
-              "instructions", "mma", "sectors", "ratio", "passes", "ratio");
-  auto ratio = [](uint64_t count, uint64_t ideal) {
-    return ideal ? double(count) / double(ideal) : 1.0;
-  };
-  for (const auto &own : ::moe::emulator::getStatistics(gpu)) {
-    const ::moe::emulator::Statistics &s = own.statistics;
-    uint64_t mma = 0;
-    for (const auto &[shape, count] : s.matrix)
-      mma += count;
-    uint64_t sectors = s.loadSectors + s.storeSectors;
-    uint64_t ideal = s.loadSectorsIdeal + s.storeSectorsIdeal;
-    std::printf("%-32s %8llu %14llu %10llu %12llu %7.3f %12llu %7.3f\n",
-                own.kernel.c_str(), (unsigned long long)own.launches,
-                (unsigned long long)s.warpInstructions, (unsigned long long)mma,
-                (unsigned long long)sectors, ratio(sectors, ideal),
-                (unsigned long long)s.sharedPasses,
-                ratio(s.sharedPasses, s.sharedPassesIdeal));
-  }
-  printBounds(gpu);
-}
-
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
   auto options = run::parseOptions(argc, argv);
@@ -218,9 +167,12 @@ int main(int argc, char **argv) {
     return code;
   }
   moe_context_set_gpu(context, gpu.get());
+  GPUPlan plan;
   StringRef file = options->file;
   int code = file.ends_with(".so") ? runLibrary(*options, context)
-                                   : runSource(*options, context);
+                                   : runSource(*options, context, plan);
+  if (code == 0 && options->plan)
+    printExecutedPlan(plan, gpu.get());
   if (code == 0 && options->statistics)
     options->json ? printStatisticsJson(gpu.get()) : printStatistics(gpu.get());
   moe_context_destroy(context);

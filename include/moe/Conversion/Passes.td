@@ -81,7 +81,8 @@ def ConvertMoeToCPUPass : Pass<"convert-moe-to-cpu", "::mlir::func::FuncOp"> {
     Packed weights are read front to back, in vectors of `vector-bits`: a task
     is four panels of an expert, whose rows are taken in tiles of nearly one
     height that keep their sums in registers while the next panel is fetched.
-    Pairs of bf16 are multiplied by x86vector.avx512.dot where rows are bf16 too.
+    Where rows are bf16 too, their pairs are multiplied by
+    x86vector.avx512.dot.
 
     See test/Conversion/MoeToCPU/grouped-matmul.mlir and panel-product.mlir.
   }];

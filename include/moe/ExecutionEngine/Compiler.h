@@ -22,6 +22,7 @@
 #include <vector>
 
 namespace mlir::moe {
+struct GPUPlan;
 
 /// Code of `cuda` is launched by the runtime on whatever GPU a context has.
 /// That of `gpuEmulator` is the same with its buffers apart, so that the
@@ -58,9 +59,10 @@ std::optional<OutputKind> inferOutputKind(StringRef fileName);
 bool hasEntry(ModuleOp module);
 
 /// Runs the target's passes up to a stage; those of cuda have no stage to stop
-/// at but the last. Errors are diagnostics on the module.
+/// at but the last, and describe what they made in `plan` where there is one.
+/// Errors are diagnostics on the module.
 LogicalResult lowerModule(ModuleOp module, const CompileOptions &options,
-                          Stage last = Stage::llvm);
+                          Stage last = Stage::llvm, GPUPlan *plan = nullptr);
 
 /// Translates a module of the LLVM dialect and optimises it. The object defines
 /// the symbols of its entries and no other.

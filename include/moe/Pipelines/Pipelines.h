@@ -96,7 +96,10 @@ void buildOraclePipeline(OpPassManager &pm, Stage last = Stage::llvm);
 /// inside a gpu.binary.
 void buildGPUKernels(OpPassManager &pm, const GPUPipelineOptions &options);
 void buildGPUPipeline(OpPassManager &pm, const GPUPipelineOptions &options);
-/// The same, and the host's part as entries of the runtime in the LLVM dialect.
+/// Outlined kernels to that, and the host's part to entries of the runtime in
+/// the LLVM dialect.
+void buildGPUEntries(OpPassManager &pm, const GPUPipelineOptions &options);
+/// Layers to such entries.
 void buildGPUEntryPipeline(OpPassManager &pm,
                            const GPUPipelineOptions &options);
 

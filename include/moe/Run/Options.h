@@ -45,6 +45,7 @@ struct Options {
   bool checkGradients = false;
   bool json = false;
   bool statistics = false; ///< Of emulated kernels.
+  bool plan = false;       ///< Of emulated kernels, with their statistics.
   /// Seed of the order in which emulated warps and blocks run; 0: in turn.
   uint64_t schedule = 0;
   bool help = false;

@@ -38,6 +38,11 @@ char primaryContext;
 /// Options of loading.
 enum { kErrorLog = 5, kErrorLogBytes = 6 };
 
+/// The most workgroup memory of a launch.
+constexpr unsigned kSharedBytes = 48 << 10;
+/// A flag of events.
+constexpr unsigned kWithoutTime = 2;
+
 /// The same as the arguments of a launch, laid out for the emulator.
 std::vector<uint8_t> copyArguments(const emulator::KernelInfo &kernel,
                                    void **arguments) {
@@ -95,6 +100,13 @@ Result enqueueCopy(const char *what, Handle stream, Address device,
     return refuseMemory(what);
   state().enqueue(*to, std::move(copy));
   return kSuccess;
+}
+
+/// The host's clock: kernels are its own work.
+double getMilliseconds() {
+  return std::chrono::duration<double, std::milli>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 Result copyToHost(void *host, Address device, size_t bytes) {
@@ -162,9 +174,27 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
   if (call.result)
     return call.result;
   int capability = state().options.capability;
-  if (attribute != 75 && attribute != 76)
+  switch (attribute) {
+  case 75:
+    *value = capability / 10;
+    return kSuccess;
+  case 76:
+    *value = capability % 10;
+    return kSuccess;
+  case 97:
+    *value = kSharedBytes;
+    return kSuccess;
+  default:
     return kInvalidValue;
-  *value = attribute == 75 ? capability / 10 : capability % 10;
+  }
+}
+
+Result cuDeviceGetName(char *name, int length, int device) {
+  Call call("cuDeviceGetName", /*needsContext=*/false);
+  if (call.result)
+    return call.result;
+  // Whoever prints times says by it that they are no device's.
+  std::snprintf(name, size_t(length), "driver of the tests (emulated)");
   return kSuccess;
 }
 
@@ -351,7 +381,7 @@ Result cuLaunchKernel(Handle handle, unsigned gridX, unsigned gridY,
   options.dynamicShared = sharedBytes;
   if (!options.grid.count() || !options.block.count() ||
       options.block.count() > 1024 || gridY > 65535 || gridZ > 65535 ||
-      blockZ > 64 || sharedBytes > 48 << 10)
+      blockZ > 64 || sharedBytes > kSharedBytes)
     return kInvalidValue;
   Function function = *found->second;
   std::vector<uint8_t> values = copyArguments(
@@ -400,11 +430,14 @@ Result cuStreamSynchronize(Handle stream) {
   return state().drain(*found, found->enqueued);
 }
 
-Result cuEventCreate(Handle *event, unsigned) {
+Result cuEventCreate(Handle *event, unsigned flags) {
   Call call("cuEventCreate");
   if (call.result)
     return call.result;
-  *event = keep(state().events, std::make_unique<Event>());
+  auto made = std::make_unique<Event>();
+  if (!(flags & kWithoutTime))
+    made->time = std::make_shared<double>(-1);
+  *event = keep(state().events, std::move(made));
   return kSuccess;
 }
 
@@ -416,7 +449,40 @@ Result cuEventRecord(Handle event, Handle stream) {
   Stream *of = state().find(stream);
   if (found == state().events.end() || !of)
     return kInvalidHandle;
-  *found->second = {of, of->enqueued};
+  std::shared_ptr<double> time = found->second->time;
+  if (time) {
+    *time = -1;
+    state().enqueue(*of, [time] {
+      *time = getMilliseconds();
+      return kSuccess;
+    });
+  }
+  *found->second = {of, of->enqueued, time};
+  return kSuccess;
+}
+
+Result cuEventSynchronize(Handle event) {
+  Call call("cuEventSynchronize");
+  if (call.result)
+    return call.result;
+  auto found = state().events.find(event);
+  if (found == state().events.end())
+    return kInvalidHandle;
+  Stream *of = found->second->stream;
+  return of ? state().drain(*of, found->second->count) : Result(kSuccess);
+}
+
+Result cuEventElapsedTime(float *milliseconds, Handle start, Handle end) {
+  Call call("cuEventElapsedTime");
+  if (call.result)
+    return call.result;
+  auto from = state().events.find(start), to = state().events.find(end);
+  if (from == state().events.end() || to == state().events.end() ||
+      !from->second->time || !to->second->time)
+    return kInvalidHandle;
+  if (*from->second->time < 0 || *to->second->time < 0)
+    return kNotReady;
+  *milliseconds = float(*to->second->time - *from->second->time);
   return kSuccess;
 }
 
@@ -454,6 +520,7 @@ Result cuGetErrorString(Result result, const char **text) {
       {kInvalidPTX, "a PTX JIT compilation failed"},
       {kInvalidHandle, "invalid resource handle"},
       {kNotFound, "named symbol not found"},
+      {kNotReady, "device not ready"},
       {kIllegalAddress, "an illegal memory access was encountered"},
       {kMisalignedAddress, "misaligned address"},
       {kLaunchFailed, "unspecified launch failure"},

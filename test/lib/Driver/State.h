@@ -39,6 +39,7 @@ enum : Result {
   kInvalidPTX = 218,
   kInvalidHandle = 400,
   kNotFound = 500,
+  kNotReady = 600,
   kIllegalAddress = 700,
   kMisalignedAddress = 716,
   kLaunchFailed = 719,
@@ -78,6 +79,8 @@ struct Function {
 struct Event {
   Stream *stream = nullptr;
   uint64_t count = 0;
+  /// When it was come to, in milliseconds, or -1; null where nobody asks.
+  std::shared_ptr<double> time;
 };
 
 class State {
