@@ -38,6 +38,8 @@ constexpr int64_t kTaskPanels = 4;
 /// Steps that the inner loop takes at a time.
 constexpr int64_t kUnroll = 4;
 constexpr int64_t kLineBytes = 64;
+/// What a single tile fetches ahead.
+constexpr int64_t kAheadLines = 64;
 /// Of memref.prefetch: into the second cache.
 constexpr int32_t kSecondCache = 2;
 
@@ -58,8 +60,9 @@ private:
     Value first;
     SmallVector<Value> sources;
   };
-  /// What a tile fetches of the next panel: `lines` in each turn of the inner
-  /// loop, the first turn's from element `begin` on.
+  /// What a tile fetches while it is computed: `lines` in each turn of the inner
+  /// loop, the first turn's from element `begin` of the panel on, which may lie
+  /// in the next one.
   struct Prefetch {
     Value lines, begin;
   };
@@ -148,19 +151,20 @@ void PanelProduct::emitTask(Value expertIndex, Value group) {
 /// rows are four and three, for a last tile of one costs as much as three.
 void PanelProduct::emitPanel() {
   Value numTiles = arith::CeilDivUIOp::create(b, rows, emit.index(kTileRows));
-  // A single tile waits for memory all the time; it needs no help.
   int64_t turns = std::max<int64_t>(in / steps / kUnroll, 1);
   int64_t elements =
       llvm::divideCeilSigned(in, steps) * panels.getColumns() * steps;
   int64_t lineElements =
       kLineBytes * 8 / elementOf(flat).getIntOrFloatBitWidth();
   int64_t lines = llvm::divideCeilSigned(elements, lineElements);
+  // A single tile waits for memory all the time: it fetches what it reads soon.
   Value isAlone = arith::CmpIOp::create(b, arith::CmpIPredicate::ule, numTiles,
                                         emit.index(1));
-  Value perTurn =
-      arith::CeilDivUIOp::create(b, emit.index(lines), mul(numTiles, turns));
-  perTurn = arith::SelectOp::create(b, isAlone, emit.index(0), perTurn);
+  Value perTurn = arith::CeilDivUIOp::create(b, emit.index(lines),
+                                             mul(numTiles, turns));
   Value perTile = mul(perTurn, turns * lineElements);
+  Value ahead = arith::SelectOp::create(
+      b, isAlone, emit.index(kAheadLines * lineElements), emit.index(elements));
   auto rowsBefore = [&](Value tile) -> Value {
     return arith::DivUIOp::create(b, arith::MulIOp::create(b, tile, rows),
                                   numTiles);
@@ -168,7 +172,8 @@ void PanelProduct::emitPanel() {
   emit.loop(emit.index(0), numTiles, 1, [&](Value tile) {
     Value first = rowsBefore(tile);
     Value count = arith::SubIOp::create(b, rowsBefore(add(tile, 1)), first);
-    Prefetch prefetch{perTurn, arith::MulIOp::create(b, tile, perTile)};
+    Prefetch prefetch{
+        perTurn, add(ahead, arith::MulIOp::create(b, tile, perTile))};
     emitTile(add(begin, first), count, prefetch);
   });
 }
@@ -326,13 +331,12 @@ SmallVector<Value> PanelProduct::addPairs(const Tile &tile, Value step,
 
 void PanelProduct::emitPrefetch(const Prefetch &prefetch, Value step) {
   int64_t line = kLineBytes * 8 / elementOf(flat).getIntOrFloatBitWidth();
-  Value next = add(panel, 1);
   Value turn = arith::DivUIOp::create(b, step, emit.index(kUnroll));
   Value first = add(prefetch.begin,
                     arith::MulIOp::create(b, turn, mul(prefetch.lines, line)));
   emit.loop(emit.index(0), prefetch.lines, 1, [&](Value i) {
     Value place = add(first, mul(i, line));
-    memref::PrefetchOp::create(b, flat, ValueRange{expert, next, place},
+    memref::PrefetchOp::create(b, flat, ValueRange{expert, panel, place},
                                /*isWrite=*/false, kSecondCache,
                                /*isDataCache=*/true);
   });
