@@ -23,7 +23,7 @@
 // CHECK-COUNT-6:           memref.load %[[ROWS]]
 // CHECK:                   scf.for
 // CHECK:                     scf.for
-// CHECK:                       memref.prefetch %[[FLAT]]{{.*}}, read, locality<2>, data
+// CHECK:                       memref.prefetch %[[FLAT]]{{.*}}, read, locality<3>, data
 // CHECK-COUNT-4:             vector.load %[[STEPS]]
 // CHECK-COUNT-96:            vector.fma
 // CHECK-NEXT:                scf.yield

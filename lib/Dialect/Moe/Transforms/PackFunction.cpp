@@ -44,6 +44,15 @@ private:
   DictionaryAttr attrsOf(StringRef name, Attribute layout, ShapedType type);
   Value cloneView(Value view);
   Value emitPanels(const PackedWeight &weight, Value dest);
+  /// A side of a panel, and the columns that it has.
+  struct PanelPlace {
+    const PackedWeight *weight;
+    Value expert, panel;
+    OpFoldResult columns;
+    int64_t side;
+  };
+  Value emitCopy(const PanelPlace &place, Value view, int64_t first,
+                 int64_t count, int64_t parts, Value dest);
   Value emitPanel(const PackedWeight &weight, ValueRange views, Value expert,
                   Value panel, Value dest);
 
@@ -124,66 +133,72 @@ Value PackFunction::cloneView(Value view) {
                                         sizes, slice.getMixedStrides());
 }
 
-/// One panel [steps of D, columns, steps], side by side.
+/// Copies `parts` parts of `count` steps from `first` on, of the columns that a
+/// side has in a panel.
+Value PackFunction::emitCopy(const PanelPlace &place, Value view, int64_t first,
+                             int64_t count, int64_t parts, Value dest) {
+  const PackedWeight &weight = *place.weight;
+  int64_t steps = weight.panels.getSteps(), width = weight.panels.getWidth();
+  SmallVector<OpFoldResult> strides(3, b.getIndexAttr(1));
+  SmallVector<OpFoldResult> offsets = {b.getIndexAttr(first),
+                                       b.getIndexAttr(place.side * width),
+                                       b.getIndexAttr(0)};
+  SmallVector<OpFoldResult> sizes = {b.getIndexAttr(count), place.columns,
+                                     b.getIndexAttr(parts)};
+  Value part = tensor::ExtractSliceOp::create(b, dest, offsets, sizes, strides);
+  SmallVector<utils::IteratorType> iterators(3, utils::IteratorType::parallel);
+  auto copy = linalg::GenericOp::create(
+      b, part.getType(), ValueRange(), part,
+      ArrayRef<AffineMap>{b.getMultiDimIdentityMap(3)}, iterators,
+      [&](OpBuilder &builder, Location loc, ValueRange) {
+        ImplicitLocOpBuilder nested(loc, builder);
+        auto index = [&](int64_t value) -> Value {
+          return arith::ConstantIndexOp::create(nested, value);
+        };
+        auto at = [&](Value major, int64_t size, int64_t minor) -> Value {
+          return arith::AddIOp::create(
+              nested, arith::MulIOp::create(nested, major, index(size)),
+              linalg::IndexOp::create(nested, minor));
+        };
+        Value step = arith::AddIOp::create(
+            nested, linalg::IndexOp::create(nested, 0), index(first));
+        SmallVector<Value> indices = {place.expert, at(place.panel, width, 1),
+                                      at(step, steps, 2)};
+        if (weight.product.getInOut())
+          std::swap(indices[1], indices[2]);
+        linalg::YieldOp::create(
+            nested,
+            tensor::ExtractOp::create(nested, view, indices).getResult());
+      });
+  return tensor::InsertSliceOp::create(b, copy.getResult(0), dest, offsets,
+                                       sizes, strides);
+}
+
+/// One panel [steps of D, columns, steps], side by side; where the weights end
+/// in it, zeros follow.
 Value PackFunction::emitPanel(const PackedWeight &weight, ValueRange views,
                               Value expert, Value panel, Value dest) {
-  GroupedMatmulOp product = weight.product;
   int64_t width = weight.panels.getWidth(), steps = weight.panels.getSteps();
-  int64_t out = product.getOutSize(), in = product.getInSize();
-  auto type = cast<RankedTensorType>(dest.getType());
-  Type element = type.getElementType();
-  SmallVector<utils::IteratorType> iterators(3, utils::IteratorType::parallel);
-  SmallVector<OpFoldResult> strides(3, b.getIndexAttr(1));
-  SmallVector<OpFoldResult> sizes = {b.getIndexAttr(type.getDimSize(0)),
-                                     b.getIndexAttr(width),
-                                     b.getIndexAttr(steps)};
+  int64_t out = weight.product.getOutSize(), in = weight.product.getInSize();
+  PanelPlace place{&weight, expert, panel, b.getIndexAttr(width), 0};
+  if (out % width != 0 || in % steps != 0) {
+    Value zero = arith::ConstantOp::create(
+        b, b.getFloatAttr(weight.type.getElementType(), 0.0));
+    dest = linalg::FillOp::create(b, zero, dest).getResult(0);
+  }
+  if (out % width != 0) {
+    auto index = [&](int64_t value) -> Value {
+      return arith::ConstantIndexOp::create(b, value);
+    };
+    Value begin = arith::MulIOp::create(b, panel, index(width));
+    Value left = arith::SubIOp::create(b, index(out), begin);
+    place.columns = arith::MinUIOp::create(b, left, index(width)).getResult();
+  }
   for (auto [side, view] : llvm::enumerate(views)) {
-    SmallVector<OpFoldResult> offsets(3, b.getIndexAttr(0));
-    offsets[1] = b.getIndexAttr(side * width);
-    Value part =
-        tensor::ExtractSliceOp::create(b, dest, offsets, sizes, strides);
-    auto copy = linalg::GenericOp::create(
-        b, part.getType(), ValueRange(), part,
-        ArrayRef<AffineMap>{b.getMultiDimIdentityMap(3)}, iterators,
-        [&, view = view](OpBuilder &builder, Location loc, ValueRange) {
-          ImplicitLocOpBuilder nested(loc, builder);
-          auto index = [&](int64_t value) -> Value {
-            return arith::ConstantIndexOp::create(nested, value);
-          };
-          auto place = [&](Value major, int64_t size, int64_t minor) -> Value {
-            return arith::AddIOp::create(
-                nested, arith::MulIOp::create(nested, major, index(size)),
-                linalg::IndexOp::create(nested, minor));
-          };
-          Value isInside;
-          // Where sizes are no multiples, reads the last one and gives zero.
-          auto clamp = [&](Value at, int64_t size, int64_t tile) -> Value {
-            if (size % tile == 0)
-              return at;
-            Value own = arith::CmpIOp::create(nested, arith::CmpIPredicate::ult,
-                                              at, index(size));
-            isInside =
-                isInside
-                    ? arith::AndIOp::create(nested, isInside, own).getResult()
-                    : own;
-            return arith::MinUIOp::create(nested, at, index(size - 1));
-          };
-          Value j = clamp(place(panel, width, 1), out, width);
-          Value step = linalg::IndexOp::create(nested, 0);
-          Value d = clamp(place(step, steps, 2), in, steps);
-          SmallVector<Value> at = {expert, j, d};
-          if (product.getInOut())
-            std::swap(at[1], at[2]);
-          Value value = tensor::ExtractOp::create(nested, view, at);
-          if (isInside) {
-            Value zero = arith::ConstantOp::create(
-                nested, nested.getFloatAttr(element, 0.0));
-            value = arith::SelectOp::create(nested, isInside, value, zero);
-          }
-          linalg::YieldOp::create(nested, value);
-        });
-    dest = tensor::InsertSliceOp::create(b, copy.getResult(0), dest, offsets,
-                                         sizes, strides);
+    place.side = static_cast<int64_t>(side);
+    dest = emitCopy(place, view, /*first=*/0, in / steps, steps, dest);
+    if (in % steps != 0)
+      dest = emitCopy(place, view, in / steps, /*count=*/1, in % steps, dest);
   }
   return dest;
 }

@@ -14,10 +14,11 @@
 // CHECK-SAME:    memref<?x1x20x64x2xbf16> {{.*}}moe.name = "down"
 // CHECK-SAME:    moe.bounds = {E = 4 : i64}, moe.entry, moe.num_inputs = 3
 // CHECK:         scf.forall (%[[E:.+]], %[[P:.+]]) in (%{{.+}}, 2)
+// CHECK:           linalg.fill
+// CHECK:           %[[COLUMNS:.+]] = arith.minui
+// CHECK:           tensor.extract_slice {{.*}}[12, %[[COLUMNS]], 2]
 // CHECK:           linalg.generic
-// CHECK:             %[[J:.+]] = arith.minui
-// CHECK:             tensor.extract %[[GATE]][%[[E]], %[[J]],
-// CHECK:             arith.select
+// CHECK:             tensor.extract %[[GATE]][%[[E]],
 // CHECK:           tensor.insert_slice
 // CHECK:           linalg.generic
 // CHECK:             tensor.extract %[[UP]][
