@@ -52,7 +52,7 @@ public:
     for (const auto *list : {&inputs, &outputs})
       for (const Arg &arg : *list)
         describe(arg, *to++);
-    entry = {info, runCopy, noWorkspace, nullptr};
+    entry = {info, runCopy, noWorkspace, nullptr, nullptr};
   }
 
   moe_entry entry;
@@ -409,7 +409,7 @@ TEST_F(RunTest, RefusesADamagedDescription) {
                                     "--dim=T=1"};
   auto *info = const_cast<moe_entry_info *>(layer.entry.info);
   info->abi_version = 9;
-  EXPECT_EQ(errorOf(layer, words), "the entry is of ABI version 9, expected 2");
+  EXPECT_EQ(errorOf(layer, words), "the entry is of ABI version 9, expected 3");
   info->abi_version = MOE_ABI_VERSION;
   info->args[0].shape[0] = -3;
   EXPECT_EQ(errorOf(layer, words), "the description of the entry is damaged");

@@ -76,7 +76,7 @@ protected:
 
   ContextPtr context = makeContext(1);
   Info info{"fake", {{"x", kF32, {-1}}}, {{"y", kF32, {-1}}}};
-  moe_entry entry{info.get(), fakeRun, fakeWorkspace, fakePack};
+  moe_entry entry{info.get(), fakeRun, fakeWorkspace, fakePack, nullptr};
   Tensor x{kF32, {4}};
   Tensor y{kF32, {4}};
 };
@@ -165,7 +165,7 @@ TEST_F(CallTest, BadEntries) {
   EXPECT_EQ(call(), "argument: expected the description of an entry, got NULL");
   entry.info = info.get();
   info->abi_version = 7;
-  EXPECT_EQ(call(), "abi: expected an entry of ABI version 2, got version 7");
+  EXPECT_EQ(call(), "abi: expected an entry of ABI version 3, got version 7");
   EXPECT_EQ(moe_entry_call(context.get(), nullptr, nullptr, 0, nullptr, 0),
             MOE_ERROR_ARGUMENT);
   EXPECT_EQ(fake.runs, 0);

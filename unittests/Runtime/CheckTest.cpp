@@ -321,7 +321,7 @@ TEST_F(CheckTest, Workspace) {
 
 TEST_F(CheckTest, Descriptions) {
   info->abi_version = MOE_ABI_VERSION + 1;
-  EXPECT_EQ(check(), "abi: expected an entry of ABI version 2, got version 3");
+  EXPECT_EQ(check(), "abi: expected an entry of ABI version 3, got version 4");
   info->abi_version = MOE_ABI_VERSION;
   info->args[2].shape[1] = -4;
   EXPECT_EQ(check(), "abi: layer: malformed description: argument 'ids': size "

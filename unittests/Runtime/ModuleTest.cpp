@@ -125,8 +125,8 @@ TEST_F(ModuleTest, MissingSymbols) {
 TEST_F(ModuleTest, OtherVersions) {
   ASSERT_EQ(load(layer.c_str()), "ok");
   EXPECT_EQ(find("future"), "abi: '" + layer +
-                                "': expected entry 'future' of ABI version 2, "
-                                "got version 3");
+                                "': expected entry 'future' of ABI version 3, "
+                                "got version 4");
   EXPECT_EQ(find("malformed"), "abi: tiny: malformed description: argument "
                                "'x': expected rank 0 to 8, got 99");
   EXPECT_EQ(entry.info, nullptr);

@@ -39,6 +39,10 @@ TINY_INFO(moe_malformed_info, MOE_ABI_VERSION, 99);
 TINY_INFO(moe_nothing_info, MOE_ABI_VERSION, 2);
 TINY_INFO(moe_nopack_info, MOE_ABI_VERSION, 2);
 
+/* No input has a layout, so that there is nothing to pack. */
+const moe_entry_info moe_tiny_pack_info = {
+    MOE_ABI_VERSION, 0, 0, 0, MOE_DEVICE_CPU, 0, "tiny_pack", {""}, {0}, {}};
+
 static int find_workspace(moe_context *context, const moe_tensor *in,
                           size_t *bytes) {
   int status = context->check_inputs(context, &moe_tiny_info, in);
