@@ -33,6 +33,7 @@ int SYMBOL(MOE_LAYER, )(moe_context *, const moe_tensor *, moe_tensor *, void *,
 int SYMBOL(MOE_LAYER, _workspace)(moe_context *, const moe_tensor *, size_t *);
 int SYMBOL(MOE_LAYER, _pack)(moe_context *, const moe_tensor *, moe_tensor *);
 extern const moe_entry_info SYMBOL(MOE_LAYER, _info);
+extern const moe_entry_info SYMBOL(MOE_LAYER, _pack_info);
 #define FIRST_SIZE 1
 #else
 #define FIRST_SIZE 3
