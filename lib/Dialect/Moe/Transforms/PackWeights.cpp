@@ -13,6 +13,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "moe/Dialect/Moe/Transforms/Passes.h"
 
@@ -24,8 +25,19 @@ namespace mlir::moe {
 using namespace mlir;
 using namespace mlir::moe;
 
+/// Whether an op gives a view with all experts of its source: a side of gate
+/// and up, or a folded expert axis of its own.
 static bool isView(Operation *op) {
-  return isa_and_nonnull<tensor::ExtractSliceOp, tensor::ExpandShapeOp>(op);
+  if (auto expand = dyn_cast_or_null<tensor::ExpandShapeOp>(op))
+    return expand.getSrcType().getRank() == 2 &&
+           expand.getResultType().getRank() == 3 &&
+           expand.getReassociationIndices().front().size() == 2;
+  auto slice = dyn_cast_or_null<tensor::ExtractSliceOp>(op);
+  return slice && slice.getDroppedDims().none() &&
+         isConstantIntValue(slice.getMixedOffsets().front(), 0) &&
+         isConstantIntValue(slice.getMixedStrides().front(), 1) &&
+         isConstantIntValue(slice.getMixedSizes().front(),
+                            slice.getSourceType().getDimSize(0));
 }
 
 /// The argument that a value is a view of, or null.
@@ -35,11 +47,17 @@ static BlockArgument findStored(Value value) {
   return dyn_cast<BlockArgument>(value);
 }
 
-/// Whether all that is read of a value goes through views into one op.
-static bool isReadBy(Value value, Operation *reader) {
-  return llvm::all_of(value.getUsers(), [&](Operation *user) {
-    return user == reader ||
-           (isView(user) && isReadBy(user->getResult(0), reader));
+/// Whether all that is read of a value goes through views into the weights of
+/// one product.
+static bool isReadBy(Value value, GroupedMatmulOp reader) {
+  return llvm::all_of(value.getUses(), [&](OpOperand &use) {
+    Operation *user = use.getOwner();
+    if (user == reader)
+      return llvm::is_contained(
+          llvm::map_range(reader.getWeightsMutable(),
+                          [](OpOperand &own) { return &own; }),
+          &use);
+    return isView(user) && isReadBy(user->getResult(0), reader);
   });
 }
 
@@ -160,6 +178,7 @@ void MoePackWeights::replaceArguments(func::FuncOp entry,
         continue;
       }
       views.pop_back();
+      assert(isView(view) && "something else reads a packed weight");
       if (!llvm::is_contained(views, view))
         view->erase();
     }

@@ -106,3 +106,42 @@ func.func @read_twice(
   %y = moe.experts %x up(%up : tensor<1x32x24xf32>) down(%down : tensor<1x24x32xf32>) activation #moe.activation<kind = relu> layout <orientation = out_in> : tensor<?x24xf32> -> tensor<?x24xf32>
   return %y, %up : tensor<?x24xf32>, tensor<1x32x24xf32>
 }
+
+// -----
+
+// A bias that lies beside a weight is another reader of it.
+// CHECK-LABEL: func.func @bias_beside(
+// CHECK:         moe.grouped_matmul
+// CHECK-SAME:      biases(
+// CHECK:         bufferization.materialize_in_destination
+func.func @bias_beside(
+    %x: tensor<?x24xf32> {moe.name = "x"}, %offsets: tensor<5xi32> {moe.name = "offsets"},
+    %w: tensor<4x32x25xf32> {moe.name = "w", moe.layout = #moe.layout<orientation = out_in>},
+    %down: tensor<4x24x32xf32> {moe.name = "down", moe.layout = #moe.layout<orientation = out_in>})
+    -> tensor<?x24xf32> attributes {moe.entry} {
+  %up = tensor.extract_slice %w[0, 0, 0] [4, 32, 24] [1, 1, 1] : tensor<4x32x25xf32> to tensor<4x32x24xf32>
+  %bias = tensor.extract_slice %w[0, 0, 24] [4, 32, 1] [1, 1, 1] : tensor<4x32x25xf32> to tensor<4x32xf32>
+  // expected-remark @+1 {{weights stay as they are stored: something else reads a weight too}}
+  %y = moe.experts %x offsets(%offsets : tensor<5xi32>) up(%up : tensor<4x32x24xf32>) bias(%bias : tensor<4x32xf32>) down(%down : tensor<4x24x32xf32>) activation #moe.activation<kind = relu> layout <orientation = out_in> : tensor<?x24xf32> -> tensor<?x24xf32>
+  return %y : tensor<?x24xf32>
+}
+
+// -----
+
+// Some of an argument's experts are no packed argument: a call could not say
+// which.
+// CHECK-LABEL: func.func @some_experts(
+// CHECK-SAME:    tensor<8x32x24xf32>
+// CHECK:         moe.grouped_matmul
+// CHECK-SAME:      weights(%{{.+}} : tensor<4x32x24xf32>) outs
+// CHECK:         moe.grouped_matmul
+// CHECK-SAME:      panels
+func.func @some_experts(
+    %x: tensor<?x24xf32> {moe.name = "x"}, %offsets: tensor<5xi32> {moe.name = "offsets"},
+    %all: tensor<8x32x24xf32> {moe.name = "all", moe.layout = #moe.layout<orientation = out_in>},
+    %down: tensor<4x24x32xf32> {moe.name = "down", moe.layout = #moe.layout<orientation = out_in>})
+    -> tensor<?x24xf32> attributes {moe.entry} {
+  %up = tensor.extract_slice %all[4, 0, 0] [4, 32, 24] [1, 1, 1] : tensor<8x32x24xf32> to tensor<4x32x24xf32>
+  %y = moe.experts %x offsets(%offsets : tensor<5xi32>) up(%up : tensor<4x32x24xf32>) down(%down : tensor<4x24x32xf32>) activation #moe.activation<kind = relu> layout <orientation = out_in> : tensor<?x24xf32> -> tensor<?x24xf32>
+  return %y : tensor<?x24xf32>
+}
